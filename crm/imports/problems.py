@@ -1,0 +1,48 @@
+"""What an import has to say about a file, a row or a cell. Values of cells are shown to the person who brought the file;
+they stay out of the exceptions' text, which may reach a log."""
+
+from dataclasses import dataclass
+
+from django.utils.translation import gettext_lazy as _
+
+from crm.exceptions import CrmError
+
+
+class UnusableFile(CrmError):
+    """No row can be taken. The text says why and what to do."""
+
+    message = _("This file cannot be read.")
+
+
+class UnreadableValue(CrmError):
+    """One cell says nothing that its column could hold."""
+
+    message = _("This value cannot be read.")
+
+
+class NegativeAmount(UnreadableValue):
+    message = _("An amount cannot be negative.")
+
+
+ERROR = "error"
+WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True)
+class RowProblem:
+    """`row` is the spreadsheet's own number (the header is row 1; 0 stands for the file), `column` its own header."""
+
+    row: int
+    column: str
+    value: str
+    reason: str
+    severity: str = ERROR
+
+    @property
+    def is_error(self) -> bool:
+        return self.severity == ERROR
+
+    def __str__(self) -> str:
+        where = f"{self.row}" if not self.column else f"{self.row} [{self.column}]"
+        shown = f" {self.value!r}" if self.value else ""
+        return f"{where}{shown}: {self.reason}"

@@ -1,0 +1,164 @@
+"""Bytes of a CSV or XLSX file -> a header and numbered rows of raw cells. What the columns mean is columns.py's matter;
+the inside of a workbook is workbook.py's."""
+
+import csv
+import io
+import re
+from dataclasses import dataclass, field
+from pathlib import PurePath
+
+from django.utils.translation import gettext as _
+
+from crm.imports import workbook
+from crm.imports.problems import UnusableFile
+
+DELIMITERS = ";,\t|"
+# One cell holds at most 32,767 characters in Excel; anything near this is an unclosed quote that ate the rows below.
+LONGEST_CELL = 100_000
+# A UTF-8 letter of two bytes as it stands in Czech, Slovak or German text; in Windows-1250 these pairs are not words.
+_UTF8_PAIR = re.compile(rb"[\xc3-\xc5][\x80-\xbf]")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    number: int
+    cells: list
+
+    @property
+    def is_blank(self) -> bool:
+        return all(is_empty(cell) for cell in self.cells)
+
+
+@dataclass(slots=True)
+class Sheet:
+    header: list[str]
+    rows: list[Row]
+    notices: list[str] = field(default_factory=list)
+
+
+def is_empty(cell: object) -> bool:
+    return cell is None or (isinstance(cell, str) and not cell.strip())
+
+
+def read(content: bytes, name: str = "") -> Sheet:
+    """Raises UnusableFile with the cure. The content decides what it is; a name that contradicts it is refused."""
+    suffix = PurePath(name).suffix.lower()
+    if not content.strip(b"\0 \t\r\n\xef\xbb\xbf"):
+        raise UnusableFile(_("The file is empty. Save the spreadsheet again and send that file."))
+    if workbook.is_compound(content):
+        raise UnusableFile(workbook.compound_reason(content))
+    if workbook.is_zip(content):
+        if suffix in (".csv", ".txt"):
+            raise UnusableFile(
+                _("The file is named %(suffix)s but is a workbook. Give it the name ending .xlsx, or save it as CSV."),
+                suffix=suffix,
+            )
+        raw, notices = workbook.read(content)
+    else:
+        if suffix in (".xlsx", ".xlsm", ".xls"):
+            raise UnusableFile(
+                _(
+                    "The file is named %(suffix)s but is no Excel workbook, or only a piece of one. "
+                    "Open it in Excel and save it as XLSX, or name it .csv if it is text."
+                ),
+                suffix=suffix,
+            )
+        raw, notices = _read_csv(content)
+    return _with_header(raw, notices)
+
+
+def _with_header(raw: list[list], notices: list[str]) -> Sheet:
+    for index, cells in enumerate(raw):
+        if not all(is_empty(cell) for cell in cells):
+            break
+    else:
+        raise UnusableFile(_("The file has no rows. Save the spreadsheet again and send that file."))
+    header = ["" if cell is None else str(cell).strip() for cell in raw[index]]
+    while header and not header[-1]:
+        header.pop()
+    rows = [Row(number, cells) for number, cells in enumerate(raw[index + 1 :], start=index + 2)]
+    if not rows:
+        raise UnusableFile(_("The file has a header and no rows below it."))
+    return Sheet(header, rows, notices)
+
+
+def _read_csv(content: bytes) -> tuple[list[list[str]], list[str]]:
+    text, notices = decode(content)
+    if text.lstrip()[:1] == "<" and re.match(r"\s*<(!doctype|html|\?xml|table)", text, re.IGNORECASE):
+        raise UnusableFile(
+            _("The file is a web page or XML, not a spreadsheet. Open it in Excel and save it as XLSX or CSV.")
+        )
+    first, _newline, rest = text.partition("\n")
+    if declared := re.fullmatch(r"sep=(.)", first.strip(' "\r'), re.IGNORECASE):
+        delimiter, text = declared[1], rest
+    else:
+        delimiter = find_delimiter(text)
+    csv.field_size_limit(LONGEST_CELL)
+    rows = []
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        rows.extend(reader)
+    except csv.Error as error:
+        raise UnusableFile(
+            _(
+                "Quotes do not match from row %(row)s on (%(why)s). A text with a quote, a delimiter or a line break "
+                "in it has to stand in quotes, with the quotes inside doubled."
+            ),
+            row=len(rows) + 1,
+            why=error,
+        ) from error
+    while rows and not rows[-1]:
+        rows.pop()
+    return rows, notices
+
+
+def decode(content: bytes) -> tuple[str, list[str]]:
+    """UTF-8 with or without a BOM, UTF-16, else Windows-1250, which is what Czech Excel writes."""
+    text, notices = _decode(content)
+    if "\0" in text:
+        raise UnusableFile(_("The file is not text. Send the spreadsheet as XLSX, or as CSV in UTF-8 or Windows-1250."))
+    return text, notices
+
+
+def _decode(content: bytes) -> tuple[str, list[str]]:
+    if encoding := _utf16(content):
+        try:
+            return content.decode(encoding), []
+        except UnicodeDecodeError as error:
+            raise UnusableFile(_("The UTF-16 text of the file is damaged. Save it again as CSV UTF-8.")) from error
+    try:
+        return content.decode("utf-8-sig"), []
+    except UnicodeDecodeError:
+        pass
+    high = sum(byte > 127 for byte in content)
+    if 4 * len(_UTF8_PAIR.findall(content)) > high:
+        raise UnusableFile(
+            _("The file is UTF-8 text with damaged letters in it. Save it again as CSV UTF-8, without joining files.")
+        )
+    try:
+        text = content.decode("cp1250")
+    except UnicodeDecodeError as error:
+        raise UnusableFile(
+            _("The letters of the file are neither UTF-8 nor Windows-1250. Save it again as CSV UTF-8.")
+        ) from error
+    return text, [_("The file was read as Windows-1250; look whether accented letters are right.")]
+
+
+def _utf16(content: bytes) -> str:
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    head = content[:400]
+    if b"\0" not in head:
+        return ""
+    # Without a BOM: Latin text has its zero bytes on one side only.
+    even, odd = head[0::2].count(0), head[1::2].count(0)
+    if odd and not even:
+        return "utf-16-le"
+    return "utf-16-be" if even and not odd else ""
+
+
+def find_delimiter(text: str) -> str:
+    """The one that cuts the first row with something in it into the most cells; `;` where it does not matter."""
+    lines = re.split(r"[\r\n]+", text[:LONGEST_CELL])
+    line = next((line for line in lines if line.strip(DELIMITERS + ' \r"')), "")
+    return max(DELIMITERS, key=lambda delimiter: len(next(csv.reader([line], delimiter=delimiter), [])))
