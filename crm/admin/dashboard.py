@@ -1,0 +1,2 @@
+def my_day(request, context):
+    return context

@@ -1,0 +1,147 @@
+"""The words of the domain that are fixed in code. What an office may change (steps, lenders, document types) is data."""
+
+from django.db.models import TextChoices
+from django.utils.translation import gettext_lazy as _
+
+
+class Language(TextChoices):
+    CZECH = "cs", "Čeština"
+    ENGLISH = "en", "English"
+
+
+class CaseStatus(TextChoices):
+    OPEN = "open", _("Open")
+    APPROVED = "approved", _("Approved")
+    DECLINED = "declined", _("Declined")
+    WITHDRAWN = "withdrawn", _("Withdrawn")
+    COMPLETED = "completed", _("Completed")
+
+
+ACTIVE_STATUSES = (CaseStatus.OPEN, CaseStatus.APPROVED)
+
+
+class StepState(TextChoices):
+    PENDING = "pending", _("Pending")
+    DONE = "done", _("Done")
+    NOT_APPLICABLE = "not_applicable", _("Not applicable")
+
+
+class PurposeKind(TextChoices):
+    PURCHASE = "purchase", _("Purchase")
+    CONSTRUCTION = "construction", _("Construction")
+    RECONSTRUCTION = "reconstruction", _("Reconstruction")
+    REFINANCING = "refinancing", _("Refinancing")
+    SETTLEMENT = "settlement", _("Property settlement")
+    INVESTMENT = "investment", _("Investment home")
+    NON_PURPOSE = "non_purpose", _("Non-purpose loan")
+
+
+class PartyRole(TextChoices):
+    APPLICANT = "applicant", _("Applicant")
+    CO_APPLICANT = "co_applicant", _("Co-applicant")
+    GUARANTOR = "guarantor", _("Guarantor")
+    SPOUSE = "spouse", _("Spouse")
+
+
+class FinanceKind(TextChoices):
+    EMPLOYMENT = "employment", _("Income from employment")
+    BUSINESS = "business", _("Income from business")
+    RENT = "rent", _("Rental income")
+    BENEFITS = "benefits", _("Benefits and pensions")
+    OTHER_INCOME = "other_income", _("Other income")
+    MORTGAGE = "mortgage", _("Mortgage")
+    CONSUMER_LOAN = "consumer_loan", _("Consumer loan")
+    CREDIT_CARD = "credit_card", _("Credit card or overdraft")
+    LEASING = "leasing", _("Leasing")
+    MAINTENANCE = "maintenance", _("Maintenance payments")
+    OTHER_EXPENSE = "other_expense", _("Other regular expense")
+
+
+INCOME_KINDS = (
+    FinanceKind.EMPLOYMENT,
+    FinanceKind.BUSINESS,
+    FinanceKind.RENT,
+    FinanceKind.BENEFITS,
+    FinanceKind.OTHER_INCOME,
+)
+DEBT_KINDS = (FinanceKind.MORTGAGE, FinanceKind.CONSUMER_LOAN, FinanceKind.CREDIT_CARD, FinanceKind.LEASING)
+
+
+class PropertyKind(TextChoices):
+    FLAT = "flat", _("Flat")
+    HOUSE = "house", _("House")
+    LAND = "land", _("Land")
+    COOPERATIVE_FLAT = "cooperative_flat", _("Cooperative flat")
+    RECREATIONAL = "recreational", _("Recreational building")
+    OTHER = "other", _("Other")
+
+
+class DocumentStatus(TextChoices):
+    REQUESTED = "requested", _("Requested")
+    RECEIVED = "received", _("Received")
+    CHECKED = "checked", _("Checked")
+    REFUSED = "refused", _("Refused")
+
+
+class NoteKind(TextChoices):
+    NOTE = "note", _("Note")
+    CHANGE = "change", _("Change in the older CRM")
+    STEP_LOG = "step_log", _("Step log of the older CRM")
+
+
+class LimitMetric(TextChoices):
+    LTV = "ltv", "LTV"
+    DTI = "dti", "DTI"
+    DSTI = "dsti", "DSTI"
+
+
+class LimitAudience(TextChoices):
+    ALL = "all", _("All applicants")
+    UNDER_36 = "under_36", _("Applicants under 36")
+    INVESTMENT = "investment", _("Investment homes")
+
+
+class ConsentPurpose(TextChoices):
+    PROCESSING = "processing", _("Processing of personal data")
+    CREDIT_REGISTER = "credit_register", _("Credit register enquiry")
+    MESSAGES = "messages", _("Messages about the case")
+    MARKETING = "marketing", _("Marketing")
+
+
+class IdentificationMethod(TextChoices):
+    IN_PERSON = "in_person", _("In person")
+    REMOTE = "remote", _("Remote")
+    BANK_IDENTITY = "bank_identity", _("Bank identity")
+    NOTARY = "notary", _("Notary or public office")
+
+
+class RiskLevel(TextChoices):
+    LOW = "low", _("Low")
+    MEDIUM = "medium", _("Medium")
+    HIGH = "high", _("High")
+
+
+class Source(TextChoices):
+    ADMIN = "admin", _("Admin")
+    IMPORT = "import", _("Import")
+    API = "api", "API"
+    PORTAL = "portal", _("Portal")
+    JOB = "job", _("Job")
+    COMMAND = "command", _("Command")
+    SHELL = "shell", _("Shell")
+
+
+class RunState(TextChoices):
+    CHECKED = "checked", _("Checked")
+    QUEUED = "queued", _("Queued")
+    RUNNING = "running", _("Running")
+    DONE = "done", _("Done")
+    FAILED = "failed", _("Failed")
+    MISSED = "missed", _("Missed")
+
+
+class MessageState(TextChoices):
+    WAITING = "waiting", _("Waiting")
+    SENT = "sent", _("Sent")
+    FAILED = "failed", _("Failed")
+    REFUSED = "refused", _("Refused")

@@ -1,0 +1,64 @@
+"""Named errors. Their text is for the person at the desk; they carry references and ids, never personal data."""
+
+from django.utils.translation import gettext_lazy as _
+
+
+class CrmError(Exception):
+    """A rule of the office says no. `str(error)` is a sentence in the reader's language."""
+
+    message = _("This cannot be done.")
+
+    def __init__(self, message=None, **details):
+        self.details = details
+        super().__init__(message or self.message)
+
+    def __str__(self) -> str:
+        return str(self.args[0]) % self.details if self.details else str(self.args[0])
+
+
+class EncryptedFieldError(CrmError):
+    message = _("Encrypted values can be neither compared, sorted nor computed in the database.")
+
+
+class CiphertextRefused(CrmError):
+    message = _("This looks like an encrypted value. Type the plain text instead.")
+
+
+class NotAllowed(CrmError):
+    message = _("Your role does not allow this.")
+
+
+class CaseNotActive(CrmError):
+    message = _("Case %(case)s is not active, so its steps cannot change. Reopen the case first.")
+
+
+class StepAlreadyDone(CrmError):
+    message = _("Step %(step)s of case %(case)s is already done: somebody was faster.")
+
+
+class StepNotDone(CrmError):
+    message = _("Step %(step)s of case %(case)s is pending already.")
+
+
+class EarlierStepsPending(CrmError):
+    message = _("Step %(step)s of case %(case)s has to wait for step %(blocking)s. A manager may override the order.")
+
+
+class ReasonMissing(CrmError):
+    message = _("Give a reason.")
+
+
+class WrongStatus(CrmError):
+    message = _("Case %(case)s is %(status)s, so this cannot be done.")
+
+
+class ImpossibleValue(CrmError):
+    message = _("This value is not possible.")
+
+
+class DatabaseNotEmpty(CrmError):
+    message = _("The database holds other data already. The demo office goes into an empty one only.")
+
+
+class NotInProduction(CrmError):
+    message = _("This is for a desk with DEBUG=1 only, never for production.")

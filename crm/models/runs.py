@@ -1,0 +1,107 @@
+"""What was done by machine, by whom, from what, with what result; and the canaries of the keys. Internal: no history."""
+
+import uuid
+
+from django.conf import settings
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from crm.choices import RunState
+from crm.encryption import EncryptedTextField
+from crm.models.base import CrmQuerySet, history_operation_id
+
+
+class RunQuerySet(CrmQuerySet):
+    def visible_to(self, user):
+        """One's own runs; all of them for whoever sees all cases."""
+        return self if user.has_perm("crm.view_all_cases") else self.filter(user=user)
+
+
+class Run(models.Model):
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="+",
+        verbose_name=_("by"),
+    )
+    user_name = models.CharField(_("name"), max_length=200, blank=True)
+    state = models.CharField(_("state"), max_length=10, choices=RunState, default=RunState.QUEUED)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    finished_at = models.DateTimeField(_("finished"), null=True, blank=True)
+    operation_id = models.UUIDField(default=history_operation_id, editable=False, db_index=True)
+    message = models.TextField(_("message"), blank=True, help_text=_("Without personal data."))
+
+    objects = RunQuerySet.as_manager()
+
+    class Meta:
+        abstract = True
+        ordering = ["-created_at", "-pk"]
+
+    def __str__(self) -> str:
+        return f"{self._meta.verbose_name} {self.pk}"
+
+
+class ImportRun(Run):
+    token = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    file_name = models.CharField(_("file"), max_length=255)
+    sha256 = models.CharField("SHA-256", max_length=64)
+    # The uploaded bytes in base64, between preview and confirmation only.
+    file = EncryptedTextField(blank=True, editable=False)
+    rows = models.PositiveIntegerField(_("rows"), default=0)
+    created_count = models.PositiveIntegerField(_("rows created"), default=0)
+    updated_count = models.PositiveIntegerField(_("rows updated"), default=0)
+    skipped_count = models.PositiveIntegerField(_("rows skipped"), default=0)
+    error_count = models.PositiveIntegerField(_("rows with errors"), default=0)
+    problems = EncryptedTextField(_("problems"), blank=True, editable=False)
+
+    class Meta(Run.Meta):
+        verbose_name = _("import")
+        verbose_name_plural = _("imports")
+
+
+class ExportRun(Run):
+    model = models.CharField(_("list"), max_length=40)
+    format = models.CharField(_("format"), max_length=10)
+    filter = models.JSONField(_("filter"), default=dict, blank=True)
+    columns = models.JSONField(_("columns"), default=list, blank=True)
+    rows = models.PositiveIntegerField(_("rows"), default=0)
+    sha256 = models.CharField("SHA-256", max_length=64, blank=True)
+    reason = models.CharField(_("reason"), max_length=200, blank=True)
+
+    class Meta(Run.Meta):
+        verbose_name = _("export")
+        verbose_name_plural = _("exports")
+
+
+class JobRun(Run):
+    name = models.CharField(_("job"), max_length=60)
+    slot = models.CharField(_("slot"), max_length=60)
+    started_at = models.DateTimeField(_("started"), null=True, blank=True)
+    attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
+
+    class Meta(Run.Meta):
+        verbose_name = _("job run")
+        verbose_name_plural = _("job runs")
+        constraints = [models.UniqueConstraint(fields=["name", "slot"], name="job_run_slot_unique")]
+
+
+class BackupRun(Run):
+    file_name = models.CharField(_("file"), max_length=255, blank=True)
+    size_bytes = models.PositiveBigIntegerField(_("size (bytes)"), default=0)
+    sha256 = models.CharField("SHA-256", max_length=64, blank=True)
+    verified_at = models.DateTimeField(_("verified"), null=True, blank=True)
+
+    class Meta(Run.Meta):
+        verbose_name = _("backup")
+        verbose_name_plural = _("backups")
+
+
+class KeyCanary(models.Model):
+    """A known text under each key, written by the first migration: a wrong key is found before anything is written."""
+
+    kind = models.CharField(max_length=10, primary_key=True)
+    token = models.TextField()
+    fingerprint = models.CharField(max_length=8)
+    created_at = models.DateTimeField(auto_now_add=True)

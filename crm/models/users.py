@@ -1,0 +1,50 @@
+"""People who log in. Their role is a group; crm.roles says what a group may."""
+
+from django.contrib.auth.models import AbstractUser, UserManager
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from crm.choices import Language
+from crm.models.base import History
+
+
+class User(AbstractUser):
+    language = models.CharField(_("language"), max_length=2, choices=Language, default=Language.CZECH)
+    absent_from = models.DateField(_("absent from"), null=True, blank=True)
+    absent_until = models.DateField(_("absent until"), null=True, blank=True)
+    is_demo = models.BooleanField(default=False, editable=False)
+
+    history = History(excluded_fields=["password", "last_login"], m2m_fields=["groups", "user_permissions"])
+    objects = UserManager()
+
+    class Meta(AbstractUser.Meta):
+        verbose_name = _("user")
+        verbose_name_plural = _("users")
+        ordering = ["last_name", "first_name", "username"]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(absent_until__gte=models.F("absent_from"))
+                | models.Q(absent_from__isnull=True)
+                | models.Q(absent_until__isnull=True),
+                name="user_absent_until_after_from",
+                violation_error_message=_("The absence ends before it begins."),
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.get_display_name()
+
+    def get_display_name(self) -> str:
+        return self.get_full_name() or self.username
+
+    def save(self, *args, **kwargs):
+        # Django saves last_login at each login: that is no change of the record.
+        if list(kwargs.get("update_fields") or []) == ["last_login"]:
+            self.skip_history_when_saving = True
+        try:
+            super().save(*args, **kwargs)
+        finally:
+            self.__dict__.pop("skip_history_when_saving", None)
+
+    def is_absent(self, on) -> bool:
+        return bool(self.absent_from and self.absent_from <= on and (not self.absent_until or on <= self.absent_until))

@@ -1,0 +1,116 @@
+"""Blind index: how a plain value is folded, cut into words and turned into keyed digests. The rows that hold them are
+crm.models.SearchToken. A digest shows equality to whoever has the database and, by trying, values to whoever has
+SEARCH_KEY too: so it is a key of its own, and only fields that people search are indexed."""
+
+import hashlib
+import hmac
+import re
+import unicodedata
+from collections.abc import Iterator
+
+from django.conf import settings
+from django.db.models import TextChoices
+
+MIN_PREFIX = 3
+MAX_PREFIX = 20
+DIGEST_BYTES = 16
+TITLES = {
+    "ing", "mgr", "bc", "judr", "mudr", "phdr", "rndr", "mvdr", "paeddr", "thdr", "rsdr", "mba", "phd", "ph", "d", "csc",
+    "drsc", "doc", "prof", "dis", "llm", "arch", "dr",
+}  # fmt: skip
+# Letters that are no accented form of another one for Unicode, but are for whoever types them on a keyboard without.
+_LETTERS = str.maketrans({"đ": "d", "ð": "d", "ł": "l", "ø": "o", "æ": "ae", "œ": "oe", "ı": "i", "þ": "th", "ħ": "h"})
+
+
+class Kind(TextChoices):
+    NAME = "n"
+    NAME_KEY = "k"
+    EMAIL = "e"
+    PHONE = "p"
+    BIRTH_NUMBER = "b"
+    ID_DOCUMENT = "d"
+    BUSINESS_ID = "i"
+
+
+# Client field -> kind, for the values that are found only whole.
+WHOLE_KINDS = {
+    "email": Kind.EMAIL,
+    "phone": Kind.PHONE,
+    "birth_number": Kind.BIRTH_NUMBER,
+    "id_document_number": Kind.ID_DOCUMENT,
+    "business_id": Kind.BUSINESS_ID,
+}
+INDEXED_FIELDS = ("full_name", *WHOLE_KINDS)
+
+
+def fold(text: str) -> str:
+    """Case and accents away: `Nováková` and `NOVAKOVA` are one."""
+    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(char for char in decomposed if not unicodedata.combining(char)).translate(_LETTERS)
+
+
+def words(text: str) -> list[str]:
+    return re.findall(r"[^\W_]+", fold(text))
+
+
+def name_key(name: str) -> str:
+    """The same for `NOVÁK Jan`, `Jan Novák` and `Ing. Jan Novák, Ph.D.`: what makes two names probably one person's."""
+    found = words(name)
+    return " ".join(sorted([word for word in found if word not in TITLES] or found))
+
+
+def fold_value(kind: str, value: str) -> str:
+    if kind == Kind.EMAIL:
+        return value.strip().casefold()
+    if kind == Kind.PHONE:
+        digits = re.sub(r"\D", "", value)
+        digits = digits.removeprefix("00")
+        return digits[3:] if len(digits) == 12 and digits.startswith("420") else digits
+    if kind == Kind.BIRTH_NUMBER:
+        return re.sub(r"\D", "", value)
+    if kind == Kind.BUSINESS_ID:
+        digits = re.sub(r"\D", "", value)
+        return digits.zfill(8) if digits else ""
+    if kind == Kind.ID_DOCUMENT:
+        return "".join(words(value))
+    return fold(value)
+
+
+def digest(kind: str, folded: str) -> bytes:
+    """HMAC-SHA-256 over kind and folded value, cut to 16 bytes (an index four times smaller than its hexadecimal)."""
+    return hmac.digest(settings.SEARCH_KEY.encode(), f"{kind}:{folded}".encode(), hashlib.sha256)[:DIGEST_BYTES]
+
+
+def name_tokens(name: str) -> set[str]:
+    found = set()
+    for word in words(name):
+        found.update(word[:length] for length in range(MIN_PREFIX, min(len(word), MAX_PREFIX) + 1))
+        found.add(word[:MAX_PREFIX])
+    return found
+
+
+def tokens(values: dict[str, str]) -> set[tuple[str, bytes]]:
+    """(kind, digest) pairs for a client's plain values, keyed by field name; empty values give none."""
+    found = set()
+    if name := values.get("full_name"):
+        found = {(Kind.NAME.value, digest(Kind.NAME, word)) for word in name_tokens(name)}
+        found.add((Kind.NAME_KEY.value, digest(Kind.NAME_KEY, name_key(name))))
+    for field, kind in WHOLE_KINDS.items():
+        if folded := fold_value(kind, values.get(field) or ""):
+            found.add((kind.value, digest(kind, folded)))
+    return found
+
+
+def whole_digests(text: str) -> Iterator[tuple[str, bytes]]:
+    """What a search text may be as a whole value, a pair for each kind."""
+    for kind in WHOLE_KINDS.values():
+        if folded := fold_value(kind, text):
+            yield kind.value, digest(kind, folded)
+
+
+def word_digests(text: str) -> list[bytes]:
+    return [digest(Kind.NAME, word[:MAX_PREFIX]) for word in words(text)]
+
+
+def name_key_digest(name: str) -> bytes:
+    return digest(Kind.NAME_KEY, name_key(name))

@@ -1,0 +1,28 @@
+"""The product's own settings with fixed keys, so that the suite reads nothing of the machine it runs on."""
+
+import os
+
+os.environ.update(
+    {
+        "ENV_FILE": "",
+        "DEBUG": "0",
+        "SITE_URL": "https://testserver",
+        "SECRET_KEY": "only-for-tests-0123456789-abcdefghijklmnopqrstuvwxyz",
+        "SEARCH_KEY": "search-key-for-tests-9876543210-zyxwvutsrqponmlkjihg",
+        "FIELD_ENCRYPTION_KEY": "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
+        "ADVISER_SCOPE": "all",
+        "LANGUAGE_CODE": "en",
+    }
+)
+
+from project.settings import *  # noqa: F403
+
+SECURE_SSL_REDIRECT = False
+SESSION_COOKIE_SECURE = False
+CSRF_COOKIE_SECURE = False
+ALLOWED_HOSTS = ["testserver", "localhost", "127.0.0.1"]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}

@@ -1,0 +1,30 @@
+#!/usr/bin/env python
+"""Commands. Whatever may serve or write first passes crm.checks.refuse_unsafe_start."""
+
+import os
+import sys
+
+# These only read the code, so they run without keys: a build has none.
+BUILD_ONLY = {"check", "collectstatic", "compilemessages", "findstatic", "help", "makemessages", "makemigrations"}
+
+
+def main() -> None:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
+    from django.core.exceptions import ImproperlyConfigured
+    from django.core.management import execute_from_command_line
+
+    command = sys.argv[1] if len(sys.argv) > 1 else "help"
+    if command not in BUILD_ONLY and not {"--help", "--version"} & set(sys.argv):
+        import django
+        from django.utils.module_loading import import_string
+
+        try:
+            django.setup()
+            import_string("crm.checks.refuse_unsafe_start")()
+        except ImproperlyConfigured as error:
+            sys.exit(f"Hypodesk does not start: {error}")
+    execute_from_command_line(sys.argv)
+
+
+if __name__ == "__main__":
+    main()
