@@ -26,7 +26,6 @@ run: setup
 	@$(PY) -m project.run
 
 test: setup-dev
-	@$(PY) -m project.env
 	@$(PY) -m pytest $(ARGS)
 
 bench: setup-dev
