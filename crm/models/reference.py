@@ -58,7 +58,7 @@ class RegulatoryLimit(CrmModel):
     is_binding = models.BooleanField(_("binding"), default=True, help_text=_("Not binding means a recommendation."))
     valid_from = models.DateField(_("valid from"))
     valid_until = models.DateField(_("valid until"), null=True, blank=True)
-    source = models.CharField(_("source"), max_length=300)
+    legal_source = models.CharField(_("source"), max_length=300)
 
     objects = RegulatoryLimitQuerySet.as_manager()
 
