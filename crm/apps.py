@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.contrib.admin import apps as admin_apps
 from django.db.models.signals import post_migrate
 from django.utils.translation import gettext_lazy as _
 
@@ -11,3 +12,10 @@ class CrmConfig(AppConfig):
         from crm import checks  # registers the system checks
 
         post_migrate.connect(checks.plant_canaries, sender=self)
+
+
+class OfficeAdminConfig(admin_apps.AdminConfig):
+    """Stands in for django.contrib.admin, so that admin.site is ours."""
+
+    default = False
+    default_site = "crm.admin.site.OfficeSite"

@@ -1,0 +1,71 @@
+"""The admin site itself: Unfold's, minus what would leak, plus the language switch and the demo hint at the login."""
+
+from django.conf import settings
+from django.core.paginator import Paginator
+from django.http import HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
+from django.utils.cache import add_never_cache_headers
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.module_loading import import_string
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.http import require_POST
+from unfold.sites import UnfoldAdminSite
+
+from crm.choices import Language
+
+
+class OfficeSite(UnfoldAdminSite):
+    index_title = _("My day")
+
+    def get_urls(self):
+        return [path("language/", require_POST(self.admin_view(self.language)), name="language"), *super().get_urls()]
+
+    def search(self, request, extra_context=None):
+        """Unfold's keeps results for five minutes in Django's cache: decrypted names, still shown after a person lost
+        the right to see them. This one asks anew every time and keeps nothing."""
+        term = (request.GET.get("s") or "").strip()
+        if not term:
+            return HttpResponse()
+        results = self._search_apps(self.get_app_list(request), term.lower())
+        results += import_string(settings.UNFOLD["COMMAND"]["search_callback"])(request, term)
+        pages = Paginator(results, max(len(results), 1))
+        response = TemplateResponse(
+            request,
+            "unfold/helpers/command_results.html",
+            {"search_term": term, "page_obj": pages, "results": pages.page(1), "page_counter": 0},
+            headers={"HX-Trigger": "search"},
+        )
+        add_never_cache_headers(response)
+        return response
+
+    def language(self, request):
+        """The switch changes the person's own language, so that his next login and his mails speak it too."""
+        back = request.POST.get("next") or request.META.get("HTTP_REFERER") or ""
+        if not url_has_allowed_host_and_scheme(back, {request.get_host()}, require_https=request.is_secure()):
+            back = reverse("admin:index")
+        response = HttpResponseRedirect(back)
+        chosen = request.POST.get("language")
+        if chosen in Language.values:
+            if request.user.language != chosen:
+                request.user.language = chosen
+                request.user.save(update_fields=["language"])
+            # For the login page, where nobody is known yet.
+            response.set_cookie(
+                settings.LANGUAGE_COOKIE_NAME,
+                chosen,
+                max_age=365 * 24 * 3600,
+                secure=request.is_secure(),
+                samesite="Lax",
+            )
+        return response
+
+    def login(self, request, extra_context=None):
+        return super().login(request, {"demo_logins": _demo_logins(), **(extra_context or {})})
+
+
+def _demo_logins():
+    """On a desk whose office is the invented one only; production refuses to start with demo users."""
+    if not settings.DEBUG or not import_string("crm.models.User").objects.filter(is_demo=True, is_active=True).exists():
+        return []
+    return import_string("crm.demo.LOGINS")
