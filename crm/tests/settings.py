@@ -1,6 +1,8 @@
 """The product's own settings with fixed keys, so that the suite reads nothing of the machine it runs on."""
 
 import os
+import tempfile
+from pathlib import Path
 
 os.environ.update(
     {
@@ -26,3 +28,8 @@ STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):  # noqa: F405
+    # A file, as in the product: an in-memory database of several threads locks by other rules.
+    _file = Path(tempfile.gettempdir()) / f"hypodesk-test-{os.getpid()}.sqlite3"
+    DATABASES["default"]["TEST"] = {"NAME": str(_file)}  # noqa: F405
+    DATABASES["default"]["OPTIONS"]["init_command"] = "PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF;"  # noqa: F405

@@ -1,0 +1,336 @@
+"""Every transition of a case and its steps. The admin, imports, jobs and the API all go through here.
+
+Each verb is one transaction that locks the case first, so that of two people who tick one step one wins and the other is
+told. `by` is a user, or None for the system; `on` is the day it happened. Errors are CrmErrors with a sentence for the
+person. `settle` alone decides what is stored of a case's steps (current step, next deadline) and its status.
+"""
+
+import functools
+from collections.abc import Iterable, Iterator
+
+from django.db import transaction
+from django.db.models import Prefetch
+
+from crm import deadlines
+from crm.choices import ACTIVE_STATUSES, CaseStatus, StepState
+from crm.exceptions import (
+    CaseNotActive,
+    EarlierStepsPending,
+    ImpossibleValue,
+    NotAllowed,
+    ReasonMissing,
+    StepAlreadyDone,
+    StepNotDone,
+    WrongStatus,
+)
+from crm.models import Case, CaseStep, Step, operation
+from crm.models.steps import UNDERWRITING
+
+STORED = ("status", "current_step_id", "next_deadline")
+
+
+# --- Pure: on objects in memory, for bulk writers too ---
+
+
+def plan_steps(case: Case, catalogue: Iterable[Step]) -> list[CaseStep]:
+    """The unsaved steps of a new case; `catalogue` is the active Steps."""
+    return [
+        CaseStep(case=case, step=step, deadline=deadlines.default_deadline(case.opened_on, step)) for step in catalogue
+    ]
+
+
+def settle(case: Case, steps: Iterable[CaseStep]) -> bool:
+    """Sets what is stored of the steps on the case; True if that changed anything. Saves nothing.
+
+    The current step is the first pending one in the catalogue's order, whatever the status. The next deadline is the
+    earliest one of pending steps, of active cases only. A case whose every step is settled is completed.
+    """
+    before = tuple(getattr(case, name) for name in STORED)
+    steps = sorted(steps, key=lambda each: (each.step.number, each.step_id))
+    pending = [each for each in steps if not each.is_settled]
+    case.current_step = pending[0].step if pending else None
+    if case.status not in (CaseStatus.DECLINED, CaseStatus.WITHDRAWN):
+        if steps and not pending:
+            case.status = CaseStatus.COMPLETED
+        elif case.status == CaseStatus.COMPLETED:
+            case.status = CaseStatus.APPROVED if _is_approved(case, steps) else CaseStatus.OPEN
+    due = [each.deadline for each in pending if each.deadline]
+    case.next_deadline = min(due) if due and case.status in ACTIVE_STATUSES else None
+    return before != tuple(getattr(case, name) for name in STORED)
+
+
+def _is_approved(case: Case, steps: list[CaseStep]) -> bool:
+    underwriting = next((each for each in steps if each.step.code == UNDERWRITING), None)
+    return bool(case.decided_on and (underwriting is None or underwriting.is_settled))
+
+
+def blocking_step(step: CaseStep, steps: Iterable[CaseStep]) -> CaseStep | None:
+    """The first earlier step of the case that is pending yet."""
+    position = (step.step.number, step.step_id)
+    earlier = [each for each in steps if not each.is_settled and (each.step.number, each.step_id) < position]
+    return min(earlier, key=lambda each: (each.step.number, each.step_id), default=None)
+
+
+# --- Inside a transaction ---
+
+
+def verb(function):
+    """One transaction and one operation, in the name of whoever does it."""
+
+    @functools.wraps(function)
+    def wrapped(*args, by, **kwargs):
+        with operation(user=by), transaction.atomic():
+            return function(*args, by=by, **kwargs)
+
+    return wrapped
+
+
+def _require(by, permission: str) -> None:
+    if by is not None and not by.has_perm(f"crm.{permission}"):
+        raise NotAllowed()
+
+
+def _lock(case_id: int, by) -> tuple[Case, list[CaseStep]]:
+    cases = Case.objects if by is None else Case.objects.visible_to(by)
+    case = cases.select_for_update().filter(pk=case_id).first()
+    if case is None:
+        raise NotAllowed()
+    return case, list(CaseStep.objects.filter(case=case).select_related("step"))
+
+
+def _store(case: Case, steps: list[CaseStep], *changed: str) -> Case:
+    """Writes the case once, if anything of it changed."""
+    if settle(case, steps) or changed:
+        case.save(update_fields=["status", "current_step", "next_deadline", "updated_at", *changed])
+    return case
+
+
+def _same(step: CaseStep, steps: list[CaseStep]) -> CaseStep:
+    found = next((each for each in steps if each.pk == step.pk), None)
+    if found is None:
+        raise NotAllowed()
+    return found
+
+
+def _require_active(case: Case) -> None:
+    if not case.is_active:
+        raise CaseNotActive(case=case.reference)
+
+
+def _require_status(case: Case, *allowed: str) -> None:
+    if case.status not in allowed:
+        raise WrongStatus(case=case.reference, status=case.get_status_display())
+
+
+def _require_reason(reason: str) -> str:
+    if not reason.strip():
+        raise ReasonMissing()
+    return reason.strip()
+
+
+def _finish(step: CaseStep, steps: list[CaseStep], case: Case, *, by, on, override_reason: str) -> None:
+    if step.is_settled:
+        raise StepAlreadyDone(step=step.step.number, case=case.reference)
+    if blocking := blocking_step(step, steps):
+        if not override_reason.strip():
+            raise EarlierStepsPending(step=step.step.number, case=case.reference, blocking=blocking.step.number)
+        _require(by, "override_step_order")
+    step.state, step.completed_on, step.completed_by = StepState.DONE, on, by
+    with operation(reason=override_reason.strip()):
+        step.save(update_fields=["state", "completed_on", "completed_by"])
+
+
+# --- Verbs ---
+
+
+@verb
+def start_case(case: Case, *, by) -> Case:
+    """Saves an unsaved case with the catalogue's steps. Raises NotAllowed."""
+    _require(by, "add_case")
+    steps = plan_steps(case, Step.objects.filter(is_active=True))
+    settle(case, steps)
+    case.save()
+    CaseStep.objects.bulk_create_with_history(steps)
+    return case
+
+
+@verb
+def complete_step(step: CaseStep, *, by, on, override_reason: str = "") -> CaseStep:
+    """Raises StepAlreadyDone, EarlierStepsPending (unless a reason is given by who may override), CaseNotActive."""
+    _require(by, "change_casestep")
+    case, steps = _lock(step.case_id, by)
+    found = _same(step, steps)
+    if found.is_settled:
+        raise StepAlreadyDone(step=found.step.number, case=case.reference)
+    _require_active(case)
+    _finish(found, steps, case, by=by, on=on, override_reason=override_reason)
+    _store(case, steps)
+    return found
+
+
+@verb
+def mark_not_applicable(step: CaseStep, *, by, reason: str = "") -> CaseStep:
+    _require(by, "change_casestep")
+    case, steps = _lock(step.case_id, by)
+    found = _same(step, steps)
+    if found.is_settled:
+        raise StepAlreadyDone(step=found.step.number, case=case.reference)
+    _require_active(case)
+    found.state = StepState.NOT_APPLICABLE
+    with operation(reason=reason.strip()):
+        found.save(update_fields=["state"])
+    _store(case, steps)
+    return found
+
+
+@verb
+def reopen_step(step: CaseStep, *, by, reason: str = "") -> CaseStep:
+    """Makes a settled step pending again. Reopening underwriting takes an approval back; the amounts typed stay."""
+    _require(by, "change_casestep")
+    case, steps = _lock(step.case_id, by)
+    _require_status(case, *ACTIVE_STATUSES, CaseStatus.COMPLETED)
+    found = _same(step, steps)
+    if not found.is_settled:
+        raise StepNotDone(step=found.step.number, case=case.reference)
+    found.state, found.completed_on, found.completed_by = StepState.PENDING, None, None
+    changed = []
+    if found.step.code == UNDERWRITING and case.decided_on:
+        case.status, case.decided_on = CaseStatus.OPEN, None
+        changed = ["decided_on"]
+    with operation(reason=reason.strip()):
+        found.save(update_fields=["state", "completed_on", "completed_by"])
+        _store(case, steps, *changed)
+    return found
+
+
+@verb
+def set_deadline(step: CaseStep, deadline, *, by) -> CaseStep:
+    _require(by, "change_casestep")
+    case, steps = _lock(step.case_id, by)
+    found = _same(step, steps)
+    if found.deadline != deadline:
+        found.deadline = deadline
+        found.save(update_fields=["deadline"])
+        _store(case, steps)
+    return found
+
+
+@verb
+def approve(case: Case, *, by, on, lender, amount_czk, override_reason: str = "", **approved) -> Case:
+    """Records lender, amount and day, and completes underwriting under the same order rule as any step.
+
+    `approved`: approved_terms, approved_own_funds_czk, approved_ltv_percent, interest_rate_percent, term_months,
+    fixation_years, fixation_until, monthly_payment_czk. Raises WrongStatus, ImpossibleValue, EarlierStepsPending.
+    """
+    _require(by, "approve_case")
+    case, steps = _lock(case.pk, by)
+    _require_status(case, CaseStatus.OPEN)
+    if lender is None or amount_czk is None or amount_czk <= 0:
+        raise ImpossibleValue()
+    underwriting = next((each for each in steps if each.step.code == UNDERWRITING), None)
+    if underwriting and not underwriting.is_settled:
+        _finish(underwriting, steps, case, by=by, on=on, override_reason=override_reason)
+    case.status, case.lender, case.approved_amount_czk, case.decided_on = CaseStatus.APPROVED, lender, amount_czk, on
+    for name, value in approved.items():
+        setattr(case, name, value)
+    return _store(case, steps, "lender", "approved_amount_czk", "decided_on", *approved)
+
+
+@verb
+def reject(case: Case, *, by, on, reason: str) -> Case:
+    """Sets declined. The reason is kept encrypted on the case. Raises ReasonMissing, WrongStatus."""
+    _require(by, "reject_case")
+    case, steps = _lock(case.pk, by)
+    _require_status(case, *ACTIVE_STATUSES)
+    case.rejection_reason, case.decided_on = _require_reason(reason), on
+    case.status = CaseStatus.DECLINED
+    with operation(reason=reason.strip()):
+        return _store(case, steps, "rejection_reason", "decided_on")
+
+
+@verb
+def withdraw(case: Case, *, by, on, reason: str) -> Case:
+    _require(by, "withdraw_case")
+    case, steps = _lock(case.pk, by)
+    _require_status(case, *ACTIVE_STATUSES)
+    case.status, case.decided_on = CaseStatus.WITHDRAWN, on
+    with operation(reason=_require_reason(reason)):
+        return _store(case, steps, "decided_on")
+
+
+@verb
+def reopen_case(case: Case, *, by, reason: str) -> Case:
+    """Declined or withdrawn becomes open again. The rejection's reason stays in the history."""
+    _require(by, "reject_case")
+    case, steps = _lock(case.pk, by)
+    _require_status(case, CaseStatus.DECLINED, CaseStatus.WITHDRAWN)
+    case.status, case.decided_on, case.rejection_reason = CaseStatus.OPEN, None, ""
+    with operation(reason=_require_reason(reason)):
+        return _store(case, steps, "decided_on", "rejection_reason")
+
+
+@verb
+def hand_over(case: Case, *, by, to, reason: str = "") -> Case:
+    _require(by, "hand_over_case")
+    case, steps = _lock(case.pk, by)
+    if to is None or not (to.is_active and to.is_staff) or to.pk == case.adviser_id:
+        raise ImpossibleValue()
+    case.adviser = to
+    changed = ["adviser"]
+    if case.stand_in_id == to.pk:
+        case.stand_in = None
+        changed.append("stand_in")
+    with operation(reason=reason.strip()):
+        return _store(case, steps, *changed)
+
+
+# --- The catalogue's changes reach the cases ---
+
+
+@verb
+def renumber_step(step: Step, number: int, *, by) -> None:
+    """Puts a step at another place of the order; the others move up or down. Cases' current steps follow."""
+    _require(by, "change_step")
+    others = list(Step.objects.select_for_update().exclude(pk=step.pk).order_by("number", "pk"))
+    position = max(0, min(number - 1, len(others)))
+    ordered = [*others[:position], step, *others[position:]]
+    stored = dict(Step.objects.values_list("pk", "number"))
+    for index, each in enumerate(ordered, start=1):
+        if stored.get(each.pk) != index or each.number != index:
+            each.number = index
+            each.save(update_fields=["number"])
+    resettle()
+
+
+@verb
+def add_to_open_cases(step: Step, *, by) -> int:
+    """Gives a kind of step to every active case that lacks it; returns to how many."""
+    _require(by, "change_step")
+    cases = list(Case.objects.active().exclude(steps__step=step).only("pk", "opened_on"))
+    CaseStep.objects.bulk_create_with_history([each for case in cases for each in plan_steps(case, [step])])
+    resettle(Case.objects.filter(pk__in=[case.pk for case in cases]))
+    return len(cases)
+
+
+def _with_steps(cases) -> Iterator[Case]:
+    steps = CaseStep.objects.select_related("step").defer("note")
+    yield from cases.order_by("pk").prefetch_related(Prefetch("steps", steps)).iterator(chunk_size=500)
+
+
+def resettle(cases=None) -> int:
+    """Settles cases whose stored state is behind; returns how many were."""
+    wrong = [
+        case for case in _with_steps(Case.objects.all() if cases is None else cases) if settle(case, case.steps.all())
+    ]
+    Case.objects.bulk_update_with_history(wrong, ["status", "current_step", "next_deadline"])
+    return len(wrong)
+
+
+def mismatches() -> Iterator[tuple[str, str, object, object]]:
+    """(case, field, stored, true) wherever what is stored of a case is not what its steps say."""
+    for case in _with_steps(Case.objects.defer_encrypted()):
+        stored = {name: getattr(case, name) for name in STORED}
+        if settle(case, case.steps.all()):
+            for name, value in stored.items():
+                if getattr(case, name) != value:
+                    yield case.reference, name.removesuffix("_id"), value, getattr(case, name)
