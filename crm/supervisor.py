@@ -67,6 +67,21 @@ def _run_cluster(supervisor: int) -> None:
     sys.exit(0 if asked else 1)
 
 
+def probe(*, within_s: float) -> bool:
+    """Whether a task put into the queue has run in time. Leaves nothing behind."""
+    from django_q.models import OrmQ, Task
+    from django_q.tasks import async_task, result
+
+    task = async_task("django.utils.timezone.now", task_name="probe", group="probe")
+    ran = result(task, wait=int(within_s * 1000)) is not None
+    Task.objects.filter(id=task).delete()
+    if not ran:
+        for row in OrmQ.objects.all():
+            if row.task_id() == task:
+                row.delete()
+    return ran
+
+
 _forking_pid = 0
 
 

@@ -29,6 +29,8 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Ctrl-C ends within 5 s: first ask, then a second time (the worker gives up running tasks), then no more questions.
 ASK_AGAIN_AFTER_S = 3.0
 KILL_AFTER_S = 4.0
+# The address and the logins come when the first lines of web and worker are through, so that they stand last.
+QUIET_S = 0.7
 
 
 class Stopped(Exception):
@@ -36,6 +38,8 @@ class Stopped(Exception):
 
 
 def main() -> int:
+    sys.stdout.reconfigure(line_buffering=True)
+
     def stop(signum, frame):
         # Deaf from here on: stopping has its own deadline and a second Ctrl-C must not cut it short.
         for number in STOP_SIGNALS:
@@ -110,7 +114,8 @@ def prepare() -> None:
     try:
         django.setup()
         _collect_static()
-        call_command("release")
+        print("Preparing the database ...")
+        call_command("release", verbosity=0)
         if _wants_demo():
             print("Filling the empty database with the demo office ...")
             call_command("load_demo")
@@ -149,7 +154,7 @@ def _wants_demo() -> bool:
 
     if not settings.DEBUG or apps.get_model("crm", "Client").objects.exists():
         return False
-    return connection.vendor == "sqlite" or env.boolean("DEMO")
+    return env.boolean("DEMO", connection.vendor == "sqlite")
 
 
 def _demo_logins() -> list[str]:
@@ -177,7 +182,7 @@ class Running:
         self.stop()
 
     def start(self, name: str, command: str) -> None:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603 - a line of our own Procfile
             ["/bin/sh", "-c", command],
             cwd=env.ROOT,
             env={
@@ -200,11 +205,15 @@ class Running:
 
     def wait(self, port: int) -> int:
         """Until one of the processes ends, which ends all; returns its exit code."""
-        greeted = False
+        healthy = greeted = False
+        quiet_since = time.monotonic()
         while True:
-            with contextlib.suppress(queue.Empty):
+            try:
                 self._print(*self.lines.get(timeout=0.2))
-            if not greeted and self.lines.empty() and _is_healthy(port):
+                quiet_since = time.monotonic()
+            except queue.Empty:
+                healthy = healthy or _is_healthy(port)
+            if healthy and not greeted and time.monotonic() - quiet_since > QUIET_S:
                 greeted = True
                 greet()
             for name, process in self.processes.items():
@@ -214,9 +223,9 @@ class Running:
                     return process.returncode or 1
 
     def stop(self) -> None:
-        print("Stopping ...", flush=True)
         began = time.monotonic()
         self._signal(signal.SIGTERM)
+        print("Stopping ...")
         asked_again = False
         while self._alive() and (waited := time.monotonic() - began) < KILL_AFTER_S:
             if waited > ASK_AGAIN_AFTER_S and not asked_again:
