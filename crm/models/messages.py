@@ -5,7 +5,7 @@ from django.utils.translation import gettext_lazy as _
 
 from crm.choices import MessageState
 from crm.encryption import EncryptedEmailField, EncryptedTextField
-from crm.models.base import Stamped
+from crm.models.base import CrmQuerySet, Stamped
 from crm.models.cases import Case
 
 
@@ -21,6 +21,8 @@ class MessageLog(Stamped):
     state = models.CharField(_("state"), max_length=10, choices=MessageState, default=MessageState.WAITING)
     sent_at = models.DateTimeField(_("sent"), null=True, blank=True)
     error = models.CharField(_("error"), max_length=300, blank=True)
+
+    objects = CrmQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("message")
