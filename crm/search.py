@@ -9,10 +9,12 @@ import unicodedata
 from collections.abc import Iterator
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.db.models import TextChoices
 
 MIN_PREFIX = 3
 MAX_PREFIX = 20
+MAX_WORDS = 10  # each is a subquery
 DIGEST_BYTES = 16
 TITLES = {
     "ing", "mgr", "bc", "judr", "mudr", "phdr", "rndr", "mvdr", "paeddr", "thdr", "rsdr", "mba", "phd", "ph", "d", "csc",
@@ -20,6 +22,8 @@ TITLES = {
 }  # fmt: skip
 # Letters that are no accented form of another one for Unicode, but are for whoever types them on a keyboard without.
 _LETTERS = str.maketrans({"đ": "d", "ð": "d", "ł": "l", "ø": "o", "æ": "ae", "œ": "oe", "ı": "i", "þ": "th", "ħ": "h"})
+
+_APOSTROPHES = re.compile("['’ʼ‘`´]")
 
 
 class Kind(TextChoices):
@@ -40,13 +44,19 @@ WHOLE_KINDS = {
     "id_document_number": Kind.ID_DOCUMENT,
     "business_id": Kind.BUSINESS_ID,
 }
-INDEXED_FIELDS = ("full_name", *WHOLE_KINDS)
+FIELD_KINDS = {"full_name": (Kind.NAME, Kind.NAME_KEY)} | {field: (kind,) for field, kind in WHOLE_KINDS.items()}
+INDEXED_FIELDS = tuple(FIELD_KINDS)
 
 
 def fold(text: str) -> str:
     """Case and accents away: `Nováková` and `NOVAKOVA` are one."""
     decomposed = unicodedata.normalize("NFKD", text.casefold())
     return "".join(char for char in decomposed if not unicodedata.combining(char)).translate(_LETTERS)
+
+
+def clean(text: str) -> str:
+    """A search text without what no database takes: NUL and halves of a character."""
+    return text.encode(errors="ignore").decode().replace("\0", "").strip()
 
 
 def words(text: str) -> list[str]:
@@ -78,12 +88,15 @@ def fold_value(kind: str, value: str) -> str:
 
 def digest(kind: str, folded: str) -> bytes:
     """HMAC-SHA-256 over kind and folded value, cut to 16 bytes (an index four times smaller than its hexadecimal)."""
+    if "SEARCH_KEY" in settings.MISSING_SECRETS:
+        raise ImproperlyConfigured("SEARCH_KEY is not set: nothing is indexed with a throw-away key.")
     return hmac.digest(settings.SEARCH_KEY.encode(), f"{kind}:{folded}".encode(), hashlib.sha256)[:DIGEST_BYTES]
 
 
 def name_tokens(name: str) -> set[str]:
+    """The words of a name and their prefixes; `O'Brien` is also found by `obrien`."""
     found = set()
-    for word in words(name):
+    for word in {*words(name), *words(_APOSTROPHES.sub("", name))}:
         found.update(word[:length] for length in range(MIN_PREFIX, min(len(word), MAX_PREFIX) + 1))
         found.add(word[:MAX_PREFIX])
     return found
@@ -109,7 +122,8 @@ def whole_digests(text: str) -> Iterator[tuple[str, bytes]]:
 
 
 def word_digests(text: str) -> list[bytes]:
-    return [digest(Kind.NAME, word[:MAX_PREFIX]) for word in words(text)]
+    found = dict.fromkeys(word[:MAX_PREFIX] for word in words(text))
+    return [digest(Kind.NAME, word) for word in list(found)[:MAX_WORDS]]
 
 
 def name_key_digest(name: str) -> bytes:

@@ -1051,9 +1051,9 @@ class Migration(migrations.Migration):
             model_name='jobrun',
             constraint=models.UniqueConstraint(fields=('name', 'slot'), name='job_run_slot_unique'),
         ),
-        migrations.AddIndex(
+        migrations.AddConstraint(
             model_name='searchtoken',
-            index=models.Index(fields=['kind', 'digest', 'client'], name='search_token_lookup'),
+            constraint=models.UniqueConstraint(fields=('kind', 'digest', 'client'), name='search_token_unique'),
         ),
         migrations.AddIndex(
             model_name='casestep',

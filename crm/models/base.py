@@ -3,20 +3,21 @@
 import contextlib
 import contextvars
 import dataclasses
+import re
 import uuid
 
 from django.db import models, transaction
-from django.db.models.expressions import Case as CaseExpression
 from django.db.models.expressions import F
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from simple_history.models import HistoricalRecords
 
 from crm.choices import Source
-from crm.encryption import EncryptedTextField, encrypted_names, is_encrypted
+from crm.encryption import EncryptedTextField, is_encrypted, reaches_encrypted
 from crm.exceptions import EncryptedFieldError
 
 BATCH = 500
+NAME_LENGTH = 200
 
 
 @dataclasses.dataclass
@@ -68,13 +69,13 @@ def history_source() -> str:
 
 def history_user_name() -> str:
     user = current_user()
-    return user.get_display_name() if user else ""
+    return user.get_display_name()[:NAME_LENGTH] if user else ""
 
 
 class HistoryBase(models.Model):
     """Columns that every history row has beside simple-history's own: name frozen, operation, source."""
 
-    history_user_name = models.CharField(_("by"), max_length=200, default=history_user_name, editable=False)
+    history_user_name = models.CharField(_("by"), max_length=NAME_LENGTH, default=history_user_name, editable=False)
     operation_id = models.UUIDField(_("operation"), default=history_operation_id, editable=False, db_index=True)
     source = models.CharField(
         _("source"), max_length=10, choices=Source.choices, default=history_source, editable=False
@@ -97,12 +98,15 @@ class History(HistoricalRecords):
         )
 
     def create_historical_record(self, instance, history_type, using=None):
-        if missing := instance.get_deferred_fields():
+        tracked = {field.attname for field in self.fields_included(instance)}
+        if missing := tracked & instance.get_deferred_fields():
             instance.refresh_from_db(fields=missing)  # in one query, not one a column
-        super().create_historical_record(instance, history_type, using)
+        # Where simple-history's own attribute names the user, the frozen name is his too.
+        with operation(user=getattr(instance, "_history_user", None)):
+            super().create_historical_record(instance, history_type, using)
 
     def get_history_user(self, instance):
-        return getattr(instance, "_history_user", None) or current_user()
+        return current_user()
 
     def get_change_reason_for_object(self, instance, history_type, using):
         given = super().get_change_reason_for_object(instance, history_type, using)
@@ -131,35 +135,44 @@ def write_history(objects, history_type: str) -> None:
     model.objects.bulk_create(rows, batch_size=BATCH)
 
 
-def _computes(expression) -> bool:
-    """True for an SQL expression that would write something else than an encrypted plain value."""
-    if isinstance(expression, CaseExpression):  # what bulk_update builds: values chosen by primary key
-        return any(_computes(case.result) for case in expression.cases)
-    if isinstance(expression, F):
-        return True
-    return any(_computes(source) for source in expression.get_source_expressions() if source is not None)
-
-
 class CrmQuerySet(models.QuerySet):
     """Refuses what would damage encrypted columns. `visible_to` is the one door to rows for a person."""
 
     def visible_to(self, user):
         return self
 
-    def update(self, **values):
-        for name in encrypted_names(self.model) & values.keys():
-            value = values[name]
-            if hasattr(value, "resolve_expression") and _computes(value):
-                raise EncryptedFieldError()
-        return super().update(**values)
-
-    update.alters_data = True
-
     def order_by(self, *names):
-        encrypted = encrypted_names(self.model)
-        if any(isinstance(name, str) and name.lstrip("-") in encrypted for name in names):
-            raise EncryptedFieldError()
+        self._refuse_encrypted(names)
         return super().order_by(*names)
+
+    def distinct(self, *names):
+        self._refuse_encrypted(names)
+        return super().distinct(*names)
+
+    def earliest(self, *names):
+        self._refuse_encrypted(names)
+        return super().earliest(*names)
+
+    def latest(self, *names):
+        self._refuse_encrypted(names)
+        return super().latest(*names)
+
+    def aggregate(self, *args, **kwargs):
+        self._refuse_encrypted([*args, *kwargs.values()])
+        return super().aggregate(*args, **kwargs)
+
+    def _refuse_encrypted(self, expressions) -> None:
+        """The database would sort or count tokens, of which two for one value differ."""
+        for expression in expressions:
+            if expression is None:
+                continue
+            if isinstance(expression, str | F):
+                path = (expression if isinstance(expression, str) else expression.name).lstrip("-+")
+                known = self.query.annotations.get(path)
+                if reaches_encrypted(self.model, path) or is_encrypted(getattr(known, "_output_field_or_none", None)):
+                    raise EncryptedFieldError()
+            elif hasattr(expression, "get_source_expressions"):
+                self._refuse_encrypted(expression.get_source_expressions())
 
     def defer_encrypted(self):
         """Without the encrypted columns: what lists start from."""
@@ -173,8 +186,12 @@ class CrmQuerySet(models.QuerySet):
 
     @transaction.atomic
     def bulk_update_with_history(self, objects, fields):
+        objects = list(objects)
         changed = self.bulk_update(objects, fields, batch_size=BATCH)
-        write_history(objects, "~")
+        keys = [item.pk for item in objects]
+        for start in range(0, len(keys), BATCH):
+            # The rows as they stand, not the objects: those may be older, or hold more changes than `fields`.
+            write_history(list(self.model._base_manager.filter(pk__in=keys[start : start + BATCH])), "~")
         return changed
 
 
@@ -195,16 +212,41 @@ class Counter(models.Model):
     last = models.PositiveBigIntegerField(default=0)
 
 
-def reserve_references(prefix: str, count: int = 1) -> list[str]:
-    """References never given out before, such as `C-000123`. The counter's row stays locked until the transaction
-    ends, so that a rollback leaves no gap and two writers never meet."""
+def give_references(prefix: str, items: list) -> None:
+    """Gives references such as `C-000123`, never given out before, to the items that have none. A reference that came
+    with its item (an import) moves the counter on, so that nobody gets it again. The counter's row stays locked until
+    the transaction ends: a rollback leaves no gap, and two writers never meet."""
+    nameless = [item for item in items if not item.reference]
+    brought = max((_number(prefix, item.reference) for item in items if item.reference), default=0)
+    if not nameless and (not brought or Counter.objects.filter(kind=prefix, last__gte=brought).exists()):
+        return
     with transaction.atomic():
         Counter.objects.get_or_create(kind=prefix)
         counter = Counter.objects.select_for_update().get(kind=prefix)
-        first = counter.last + 1
-        counter.last += count
+        first = max(counter.last, brought) + 1
+        counter.last = first + len(nameless) - 1
         counter.save(update_fields=["last"])
-    return [f"{prefix}-{number:06d}" for number in range(first, first + count)]
+    for number, item in enumerate(nameless, first):
+        item.reference = f"{prefix}-{number:06d}"
+
+
+def _number(prefix: str, reference: str) -> int:
+    found = re.fullmatch(rf"{prefix}-(\d{{1,15}})", reference)
+    return int(found[1]) if found else 0
+
+
+@contextlib.contextmanager
+def with_references(prefix: str, items: list):
+    """A transaction in which the items get their references, and lose them again when it fails."""
+    nameless = [item for item in items if not item.reference]
+    try:
+        with transaction.atomic():
+            give_references(prefix, items)
+            yield
+    except BaseException:
+        for item in nameless:
+            item.reference = ""
+        raise
 
 
 class Stamped(models.Model):

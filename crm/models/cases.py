@@ -2,16 +2,17 @@
 
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db import models, transaction
+from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from crm.choices import ACTIVE_STATUSES, CaseStatus, FinanceKind, PartyRole, PropertyKind, PurposeKind
 from crm.encryption import EncryptedCharField, EncryptedTextField
-from crm.models.base import CrmModel, CrmQuerySet, Stamped, reserve_references
+from crm.models.base import CrmModel, CrmQuerySet, Stamped, with_references
 from crm.models.clients import Client
 from crm.models.reference import Lender
 from crm.models.steps import Step
+from crm.search import clean
 
 REFERENCE_PREFIX = "H"
 
@@ -39,22 +40,15 @@ class CaseQuerySet(CrmQuerySet):
         return self.filter(status__in=ACTIVE_STATUSES)
 
     def search(self, text: str):
-        text = text.strip()
+        text = clean(text)
         if not text:
             return self
         return self.filter(Q(reference__istartswith=text) | Q(client__in=Client.objects.search(text).values("pk")))
 
     def bulk_create(self, objs, *args, **kwargs):
         objs = list(objs)
-        with transaction.atomic():
-            give_references(objs)
+        with with_references(REFERENCE_PREFIX, objs):
             return super().bulk_create(objs, *args, **kwargs)
-
-
-def give_references(cases: list) -> None:
-    nameless = [case for case in cases if not case.reference]
-    for case, reference in zip(nameless, reserve_references(REFERENCE_PREFIX, len(nameless)), strict=True):
-        case.reference = reference
 
 
 class Case(Stamped, CrmModel):
@@ -160,9 +154,7 @@ class Case(Stamped, CrmModel):
         return self.status in ACTIVE_STATUSES
 
     def save(self, *args, **kwargs):
-        with transaction.atomic():
-            if not self.reference:
-                give_references([self])
+        with with_references(REFERENCE_PREFIX, [self] if self._state.adding else []):
             super().save(*args, **kwargs)
 
 

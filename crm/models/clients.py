@@ -2,8 +2,10 @@
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import models, transaction
+from django.db import NotSupportedError, models, transaction
 from django.db.models import Exists, OuterRef, Q
+from django.db.models.signals import post_save
+from django.dispatch import receiver
 from django.utils.translation import gettext_lazy as _
 from stdnum import iban
 from stdnum.cz import bankaccount, dic, rc
@@ -11,7 +13,7 @@ from stdnum.exceptions import ValidationError as StdnumError
 
 from crm import search
 from crm.encryption import EncryptedCharField, EncryptedDateField, EncryptedEmailField, EncryptedTextField, Unreadable
-from crm.models.base import BATCH, CrmModel, CrmQuerySet, Stamped, reserve_references
+from crm.models.base import BATCH, CrmModel, CrmQuerySet, Stamped, with_references
 
 REFERENCE_PREFIX = "C"
 
@@ -53,7 +55,7 @@ class ClientQuerySet(CrmQuerySet):
 
     def search(self, text: str):
         """By reference, by a whole e-mail, phone, birth, document or business number, or by all words of the name."""
-        text = text.strip()
+        text = search.clean(text)
         if not text:
             return self
         tokens = SearchToken.objects
@@ -83,18 +85,13 @@ class ClientQuerySet(CrmQuerySet):
     update.alters_data = True
 
     def bulk_create(self, objs, *args, **kwargs):
+        if kwargs.get("ignore_conflicts") or kwargs.get("update_conflicts"):
+            raise NotSupportedError("The search index cannot follow a bulk_create that skips or overwrites rows.")
         objs = list(objs)
-        with transaction.atomic():
-            give_references(objs)
+        with with_references(REFERENCE_PREFIX, objs):
             created = super().bulk_create(objs, *args, **kwargs)
             SearchToken.objects.add(created)
         return created
-
-
-def give_references(clients: list) -> None:
-    nameless = [client for client in clients if not client.reference]
-    for client, reference in zip(nameless, reserve_references(REFERENCE_PREFIX, len(nameless)), strict=True):
-        client.reference = reference
 
 
 class Client(Stamped, CrmModel):
@@ -150,13 +147,14 @@ class Client(Stamped, CrmModel):
         return f"{self.full_name} ({self.reference})"
 
     def save(self, *args, **kwargs):
-        fields = kwargs.get("update_fields")
-        with transaction.atomic():
-            if not self.reference:
-                give_references([self])
+        written = kwargs.get("update_fields")
+        if written is None:
+            written = set(search.INDEXED_FIELDS) - self.get_deferred_fields()
+        with with_references(REFERENCE_PREFIX, [self] if self._state.adding else []):
             super().save(*args, **kwargs)
-            if fields is None or set(fields) & set(search.INDEXED_FIELDS):
-                SearchToken.objects.refresh(self)
+            # Only of the fields that were written: what the object says of the others may be older than the row.
+            if fields := set(written) & set(search.INDEXED_FIELDS):
+                SearchToken.objects.refresh(self, fields)
 
 
 class SearchTokenManager(models.Manager):
@@ -168,12 +166,13 @@ class SearchTokenManager(models.Manager):
         ]
         self.bulk_create(rows, batch_size=5 * BATCH)
 
-    def refresh(self, client) -> None:
-        """Makes the stored tokens those of the client's values; writes only what differs."""
-        wanted = search.tokens(indexed_values(client))
+    def refresh(self, client, fields=search.INDEXED_FIELDS) -> None:
+        """Makes the stored tokens of these fields those of the client's values; writes only what differs."""
+        kinds = [kind for field in fields for kind in search.FIELD_KINDS[field]]
+        wanted = search.tokens(indexed_values(client, fields))
         stored = {
             (kind, bytes(digest)): pk
-            for pk, kind, digest in self.filter(client=client).values_list("pk", "kind", "digest")
+            for pk, kind, digest in self.filter(client=client, kind__in=kinds).values_list("pk", "kind", "digest")
         }
         if gone := [pk for token, pk in stored.items() if token not in wanted]:
             self.filter(pk__in=gone).delete()
@@ -188,15 +187,17 @@ class SearchTokenManager(models.Manager):
         for start in range(0, len(keys), BATCH):
             batch = keys[start : start + BATCH]
             with transaction.atomic():
+                # Whoever saves one of them waits, so that the tokens are those of the row's last value.
+                list(Client.objects.select_for_update().filter(pk__in=batch).order_by("pk").values_list("pk"))
                 self.filter(client__in=batch).delete()
                 self.add(Client.objects.filter(pk__in=batch).only("pk", *search.INDEXED_FIELDS))
             done += len(batch)
         return done
 
 
-def indexed_values(client) -> dict[str, str]:
-    """A value that cannot be read has no tokens, and neither has one that was not loaded."""
-    values = {name: getattr(client, name) for name in search.INDEXED_FIELDS}
+def indexed_values(client, fields=search.INDEXED_FIELDS) -> dict[str, str]:
+    """A value that cannot be read has no tokens."""
+    values = {name: getattr(client, name) for name in fields}
     return {name: value for name, value in values.items() if value and not isinstance(value, Unreadable)}
 
 
@@ -210,4 +211,12 @@ class SearchToken(models.Model):
     objects = SearchTokenManager()
 
     class Meta:
-        indexes = [models.Index(fields=["kind", "digest", "client"], name="search_token_lookup")]
+        # Its index is the one that searches use.
+        constraints = [models.UniqueConstraint(fields=["kind", "digest", "client"], name="search_token_unique")]
+
+
+@receiver(post_save, sender=Client)
+def index_loaded_client(sender, instance, raw, **kwargs):
+    """For loaddata alone, which saves past `Client.save` and tells nobody else."""
+    if raw:
+        SearchToken.objects.refresh(instance)
