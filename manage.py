@@ -5,7 +5,7 @@ import os
 import sys
 
 # These only read the code, so they run without keys: a build has none.
-BUILD_ONLY = {"check", "collectstatic", "compilemessages", "findstatic", "help", "makemessages", "makemigrations"}
+BUILD_ONLY = {"check", "collectstatic", "findstatic", "help", "makemigrations", "update_messages"}
 
 
 def main() -> None:
@@ -14,7 +14,8 @@ def main() -> None:
     from django.core.management import execute_from_command_line
 
     command = sys.argv[1] if len(sys.argv) > 1 else "help"
-    if command not in BUILD_ONLY and not {"--help", "--version"} & set(sys.argv):
+    options = sys.argv[: sys.argv.index("--")] if "--" in sys.argv else sys.argv
+    if command not in BUILD_ONLY and not {"--help", "--version"} & set(options):
         import django
         from django.utils.module_loading import import_string
 

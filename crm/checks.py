@@ -1,8 +1,10 @@
 """What would lose or leak data: settings, keys, and code that asks the database about encrypted columns.
 
-`refuse_unsafe_start` is called by manage.py and project/asgi.py before anything serves or writes; the rest are Django
-system checks (crm.E001...)."""
+`refuse_unsafe_start` is called by manage.py and project/asgi.py before anything serves or writes; a process that came
+up in another way meets `refuse_wrong_keys` at its first query. The rest are Django system checks (crm.E001...)."""
 
+import base64
+import contextlib
 import hashlib
 import hmac
 
@@ -12,10 +14,19 @@ from django.conf import settings
 from django.contrib import admin
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connection, models
+from django.db.backends.signals import connection_created
+from django.dispatch import receiver
 from encrypted_model_fields.fields import decrypt_str, encrypt_str
 
-from crm.encryption import CANARY_TEXT, Unreadable, encrypted_names, field_key_fingerprints, fingerprint
+from crm.encryption import (
+    CANARY_TEXT,
+    Unreadable,
+    encrypted_names,
+    field_key_fingerprints,
+    fingerprint,
+    reaches_encrypted,
+)
 
 MIN_SECRET_LENGTH = 32
 MIN_SECRET_LETTERS = 10
@@ -32,17 +43,21 @@ def unsafe_settings() -> list[checks.Error]:
     for name in ("SECRET_KEY", "SEARCH_KEY"):
         value = getattr(settings, name)
         if name not in settings.MISSING_SECRETS and (
-            len(value) < MIN_SECRET_LENGTH or len(set(value)) < MIN_SECRET_LETTERS
+            len(value) < MIN_SECRET_LENGTH or len(set(value)) < MIN_SECRET_LETTERS or repeats(value)
         ):
             found.append(
                 checks.Error(
                     f"{name} is weak.", hint=f"Give at least {MIN_SECRET_LENGTH} random characters.", id="crm.E002"
                 )
             )
-    if settings.SEARCH_KEY == settings.SECRET_KEY or settings.SEARCH_KEY in settings.FIELD_ENCRYPTION_KEY:
-        found.append(
-            checks.Error("SEARCH_KEY is the same as another key.", hint="Each key is for one thing.", id="crm.E003")
-        )
+    for name, value, others in (
+        ("SEARCH_KEY", settings.SEARCH_KEY, settings.SECRET_KEY),
+        ("FIELD_ENCRYPTION_KEY", settings.FIELD_ENCRYPTION_KEY, (settings.SECRET_KEY, settings.SEARCH_KEY)),
+    ):
+        if _forms(value) & _forms(others):
+            found.append(
+                checks.Error(f"{name} is the same as another key.", hint="Each key is for one thing.", id="crm.E003")
+            )
     if "*" in settings.ALLOWED_HOSTS:
         found.append(checks.Error("ALLOWED_HOSTS=* lets anybody name the host.", hint="Name the hosts.", id="crm.E004"))
     if settings.DEBUG and not settings.SITE_IS_LOCAL:
@@ -64,25 +79,68 @@ def unsafe_settings() -> list[checks.Error]:
     return found
 
 
-def wrong_keys() -> list[str]:
-    """Canaries that the present keys do not open. Two queries; none planted yet means none wrong."""
+def repeats(value: str) -> bool:
+    """True for one piece said several times, such as 0123456701234567."""
+    return value in (value + value)[1:-1]
+
+
+def _forms(keys) -> set[str]:
+    """One key or several in every form they may be written in: as they are, and hexadecimal as base64."""
+    found = {keys} if isinstance(keys, str) else set(keys)
+    for key in list(found):
+        with contextlib.suppress(ValueError):
+            found.add(base64.urlsafe_b64encode(bytes.fromhex(key)).decode())
+    return {key.rstrip("=").translate(str.maketrans("+/", "-_")) for key in found}
+
+
+def _canaries() -> list[tuple[str, str, str]]:
+    """(kind, token, fingerprint) of what was planted. Names its columns, so that a later migration can add one."""
     from crm.models import KeyCanary
 
     if KeyCanary._meta.db_table not in connection.introspection.table_names():
         return []
+    return list(KeyCanary.objects.order_by("kind").values_list("kind", "token", "fingerprint"))
+
+
+def wrong_keys() -> list[str]:
+    """Canaries that the present keys do not open. Two queries; none planted yet means none wrong."""
+    return _complaints(_canaries())
+
+
+def _complaints(canaries) -> list[str]:
     found = []
-    for canary in KeyCanary.objects.all():
-        if canary.kind == "field" and not _opens(canary.token):
+    for kind, token, planted in canaries:
+        if kind == "field" and not _opens(token):
             found.append(
                 f"FIELD_ENCRYPTION_KEY {', '.join(field_key_fingerprints())} is not the key of this database, "
-                f"which was written with key {canary.fingerprint}."
+                f"which was written with key {planted}."
             )
-        if canary.kind == "search" and not hmac.compare_digest(canary.token, _search_token()):
+        if kind == "search" and not hmac.compare_digest(token.encode(), _search_token().encode()):
             found.append(
                 f"SEARCH_KEY {fingerprint(settings.SEARCH_KEY)} is not the key of this database's search index, "
-                f"which was written with key {canary.fingerprint}."
+                f"which was written with key {planted}."
             )
-    return found
+    return [*found, "Nothing was written. Set the key that belongs to this database."] if found else []
+
+
+# Databases, by name, whose canaries this process has opened.
+_confirmed: set[str] = set()
+
+
+@receiver(connection_created)
+def refuse_wrong_keys(sender, connection, **kwargs):
+    """`python -m django`, a script, a notebook: whatever way a process came up, a wrong key gets no connection.
+
+    Throw-away keys pass, for builds that look at the database; nothing is ever written with them (crm.encryption)."""
+    name = str(connection.settings_dict["NAME"])
+    if connection.alias != DEFAULT_DB_ALIAS or settings.MISSING_SECRETS or name in _confirmed:
+        return
+    canaries = _canaries()
+    if found := _complaints(canaries):
+        connection.close()
+        raise ImproperlyConfigured(" ".join(found))
+    if canaries:
+        _confirmed.add(name)
 
 
 def _opens(token: str) -> bool:
@@ -109,9 +167,7 @@ def refuse_unsafe_start() -> None:
     reasons = [f"{error.msg} {error.hint or ''}".strip() for error in unsafe_settings()]
     if not reasons:
         reasons = wrong_keys()
-        if reasons:
-            reasons.append("Nothing was written. Set the key that belongs to this database.")
-        elif not settings.DEBUG and has_demo_users():
+        if not reasons and not settings.DEBUG and has_demo_users():
             reasons = ["This database holds demo users with known passwords. Production needs a database of its own."]
     if reasons:
         raise ImproperlyConfigured(" ".join(reasons))
@@ -141,12 +197,25 @@ def check_settings(app_configs, **kwargs):
 
 
 @checks.register(checks.Tags.models)
-def check_encrypted_ordering(app_configs, **kwargs):
-    return [
-        checks.Error("Meta.ordering names an encrypted field, which would sort ciphertext.", obj=model, id="crm.E011")
-        for model in apps.get_app_config("crm").get_models()
-        if {str(name).lstrip("-") for name in model._meta.ordering} & encrypted_names(model)
-    ]
+def check_encrypted_meta(app_configs, **kwargs):
+    """Ordering sorts ciphertext; no two ciphertexts are equal, so nothing over them is unique or found by an index."""
+    found = []
+    for model in apps.get_models():
+        meta, encrypted = model._meta, encrypted_names(model)
+        if any(reaches_encrypted(model, _path(item)) for item in meta.ordering):
+            found.append(checks.Error("Meta.ordering names an encrypted field.", obj=model, id="crm.E011"))
+        together = {name for names in meta.unique_together for name in names}
+        for item in (*meta.constraints, *meta.indexes):
+            together.update(name.lstrip("-") for name in getattr(item, "fields", ()))
+        if together & encrypted:
+            found.append(checks.Error("A constraint or index names an encrypted field.", obj=model, id="crm.E013"))
+    return found
+
+
+def _path(ordering) -> str:
+    """Of `-name`, F("name") and F("name").desc(): name. Of anything else nothing."""
+    ordering = getattr(ordering, "expression", ordering)
+    return str(ordering.name if isinstance(ordering, models.F) else ordering).lstrip("-")
 
 
 @checks.register(checks.Tags.admin)
@@ -158,21 +227,10 @@ def check_encrypted_admin_options(app_configs, **kwargs):
             value = getattr(model_admin, option, None) or ()
             for item in [value] if isinstance(value, str) else value:
                 path = item[0] if isinstance(item, (tuple, list)) else item
-                if isinstance(path, str) and _reaches_encrypted(model, path):
+                if isinstance(path, str) and reaches_encrypted(model, path.lstrip("-^=@")):
                     found.append(
                         checks.Error(
                             f"{option} names the encrypted field {path}.", obj=model_admin.__class__, id="crm.E012"
                         )
                     )
     return found
-
-
-def _reaches_encrypted(model, path: str) -> bool:
-    for part in path.lstrip("-^=@").split("__"):
-        if part in encrypted_names(model):
-            return True
-        field = next((field for field in model._meta.get_fields() if field.name == part), None)
-        if field is None or not field.is_relation or field.related_model is None:
-            return False
-        model = field.related_model
-    return False
