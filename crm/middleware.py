@@ -1,11 +1,15 @@
-"""What every request passes: health, size limit, the user's language, and the operation its writes belong to."""
+"""What every request passes: size limit, health, the user's language, and the operation its writes belong to."""
+
+import http
+import io
 
 from django.conf import settings
-from django.db import connection
+from django.core.handlers.asgi import ASGIRequest
+from django.db import DatabaseError, connection
 from django.http import HttpResponse
+from django.template.loader import render_to_string
 from django.utils import translation
 from django.utils.functional import SimpleLazyObject
-from django.utils.translation import gettext as _
 
 from crm.choices import Source
 from crm.models import operation
@@ -21,38 +25,66 @@ class HealthMiddleware:
         if request.path == "/healthz":
             return HttpResponse("ok", content_type="text/plain")
         if request.path == "/readyz":
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT 1")
+            try:
+                with connection.cursor() as cursor:
+                    cursor.execute("SELECT 1")
+            except DatabaseError:
+                return HttpResponse("no database", status=503, content_type="text/plain")
             return HttpResponse("ready", content_type="text/plain")
         return self.get_response(request)
 
 
-class BodyLimitMiddleware:
-    """Refuses by Content-Length, before Django reads the body. (Uvicorn limits nothing.)"""
+class BodyLimit:
+    """Around the whole ASGI application, because Django takes in all of a body before its first middleware, and
+    uvicorn limits nothing. Refuses by Content-Length, and counts what comes without one."""
 
-    def __init__(self, get_response):
-        self.get_response = get_response
+    def __init__(self, application):
+        self.application = application
 
-    def __call__(self, request):
-        try:
-            length = int(request.META.get("CONTENT_LENGTH") or 0)
-        except ValueError:
-            length = 0
-        if length > (settings.UPLOAD_LIMIT_MB + 1) * 1024 * 1024:
-            text = _("The file is too large: at most %(limit)s MB.") % {"limit": settings.UPLOAD_LIMIT_MB}
-            return HttpResponse(text, status=413, content_type="text/plain; charset=utf-8")
-        return self.get_response(request)
+    async def __call__(self, scope, receive, send):
+        limit = settings.FILE_UPLOAD_MAX_MEMORY_SIZE
+        length = dict(scope.get("headers", ())).get(b"content-length", b"")
+        if length.isdigit() and int(length) > limit:
+            await self._refuse(scope, send)
+            return
+        taken = 0
+        started = False
+
+        async def counted():
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            # For Django the client has gone: it drops what it has and answers nothing.
+            return message if taken <= limit else {"type": "http.disconnect"}
+
+        async def watched(message):
+            nonlocal started
+            started = True
+            await send(message)
+
+        await self.application(scope, counted, watched)
+        if taken > limit and not started:
+            await self._refuse(scope, send)
+
+    async def _refuse(self, scope, send):
+        # Nobody is known yet, so the page speaks the browser's language, or the one last chosen on it.
+        language = translation.get_language_from_request(ASGIRequest(scope, io.BytesIO()))
+        with translation.override(language):
+            page = render_to_string("crm/too_large.html", {"limit": settings.UPLOAD_LIMIT_MB})
+        headers = [(b"content-type", b"text/html; charset=utf-8"), (b"connection", b"close")]
+        status = http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": page.encode()})
 
 
 class UserLanguageMiddleware:
-    """A person's own language goes before the browser's."""
+    """A person's own language, which the switch in the menu changes, goes before the browser's and its cookie's."""
 
     def __init__(self, get_response):
         self.get_response = get_response
 
     def __call__(self, request):
-        chosen = request.COOKIES.get(settings.LANGUAGE_COOKIE_NAME)
-        if request.user.is_authenticated and not chosen:
+        if request.user.is_authenticated:
             translation.activate(request.user.language)
             request.LANGUAGE_CODE = translation.get_language()
         return self.get_response(request)

@@ -8,5 +8,5 @@ os.environ.setdefault("DATABASE_POOL", "1")
 from django.core.asgi import get_asgi_application
 from django.utils.module_loading import import_string
 
-application = get_asgi_application()
+application = import_string("crm.middleware.BodyLimit")(get_asgi_application())
 import_string("crm.checks.refuse_unsafe_start")()

@@ -14,7 +14,7 @@ from project import env
 # --- Paths and mode ---
 BASE_DIR = Path(__file__).resolve().parent.parent
 env.load_env_file()
-DATA_DIR = Path(env.text("DATA_DIR", str(BASE_DIR / "data")))
+DATA_DIR = BASE_DIR / env.text("DATA_DIR", "data")
 DEBUG = env.boolean("DEBUG")
 SITE_URL = env.site_url("SITE_URL", "http://localhost:8000")
 SITE_IS_LOCAL = urlsplit(SITE_URL).hostname in {"localhost", "127.0.0.1", "::1"}
@@ -76,7 +76,6 @@ ASGI_APPLICATION = "project.asgi.application"
 # --- Middleware ---
 MIDDLEWARE = [
     "crm.middleware.HealthMiddleware",
-    "crm.middleware.BodyLimitMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -170,10 +169,11 @@ AUTH_PASSWORD_VALIDATORS = [
 LOGIN_URL = reverse_lazy("admin:login")
 LOGIN_REDIRECT_URL = reverse_lazy("admin:index")
 PASSWORD_RESET_TIMEOUT = 3 * 24 * 3600
-# An account or an address that fails too often waits, and is let in again by itself.
+# An account or an address that fails too often waits, and is let in again by itself, also while somebody goes on trying.
 AXES_LOCKOUT_PARAMETERS = ["username", "ip_address"]
 AXES_FAILURE_LIMIT = env.integer("LOGIN_FAILURE_LIMIT", 10, minimum=1)
 AXES_COOLOFF_TIME = timedelta(minutes=env.integer("LOGIN_LOCKOUT_MINUTES", 15, minimum=1))
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_RESET_ON_SUCCESS = True
 AXES_LOCKOUT_TEMPLATE = "crm/locked_out.html"
 AXES_ENABLE_ADMIN = False
@@ -201,7 +201,8 @@ STORAGES = {
 }
 # Uploads hold personal data: they stay in memory, never in a temporary folder, and their size is limited before that.
 FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.MemoryFileUploadHandler"]
-FILE_UPLOAD_MAX_MEMORY_SIZE = UPLOAD_LIMIT_MB * 1024 * 1024
+# crm.middleware.BodyLimit refuses a longer body; a shorter one Django would put into a file. One more for the form.
+FILE_UPLOAD_MAX_MEMORY_SIZE = (UPLOAD_LIMIT_MB + 1) * 1024 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 5000
 
 # --- Queue: the measured sane set; the database is the broker ---
