@@ -6,7 +6,10 @@ as Docker and systemd hand over secrets. `python -m project.env` adds the keys t
 
 import base64
 import binascii
+import fcntl
+import io
 import os
+import re
 import secrets
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,21 +19,44 @@ from django.core.exceptions import ImproperlyConfigured
 
 ROOT = Path(__file__).resolve().parent.parent
 FIELD_KEY_NAMES = ("FIELD_ENCRYPTION_KEY", "ENCRYPTED_MODEL_FIELDS_KEY")
-MIN_SECRET_LENGTH = 32
+_LINE = re.compile(r"(export )?[A-Za-z_][A-Za-z_0-9]*=.*")
 
 
 def env_file() -> Path | None:
-    """`ENV_FILE` names another file than data/.env; an empty value means none."""
-    named = os.environ.get("ENV_FILE")
-    if named == "":
-        return None
-    return Path(named) if named else ROOT / "data" / ".env"
+    """`ENV_FILE` names another file than data/.env, counted from the repository; an empty value means none."""
+    named = os.environ.get("ENV_FILE", "data/.env")
+    return ROOT / named if named else None
 
 
 def load_env_file() -> None:
+    """Into the environment comes what it has not yet, in whatever form: NAME, NAME_FILE, the key's older name."""
     file = env_file()
     if file and file.is_file():
-        environ.Env.read_env(file, overwrite=False)
+        os.environ.update({name: value for name, value in _read(file).items() if not _is_in(os.environ, name)})
+
+
+def _read(file: Path) -> dict[str, str]:
+    """What stands in the file and is not empty. Complains about a line by its number: it may be a secret."""
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise ImproperlyConfigured(f"{file} cannot be read: {_why(error)}.") from error
+    lines = [(number, line) for number, line in enumerate(lines, 1) if line and not line.startswith("#")]
+    for number, line in lines:
+        if not _LINE.fullmatch(line):
+            raise ImproperlyConfigured(f"{file}, line {number}: write NAME=value, without spaces around the sign.")
+    reader = type("Reader", (environ.Env,), {"ENVIRON": {}})
+    reader.read_env(io.StringIO("\n".join(line for _, line in lines)))
+    return {name: value for name, value in reader.ENVIRON.items() if value.strip()}
+
+
+def _is_in(values, name: str) -> bool:
+    aliases = FIELD_KEY_NAMES if name in FIELD_KEY_NAMES else (name,)
+    return any(values.get(form, "").strip() for alias in aliases for form in (alias, f"{alias}_FILE"))
+
+
+def _why(error: Exception) -> str:
+    return getattr(error, "strerror", None) or "it is not text"
 
 
 def text(name: str, default: str = "") -> str:
@@ -42,8 +68,8 @@ def text(name: str, default: str = "") -> str:
         return default
     try:
         return Path(file).read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise ImproperlyConfigured(f"{name}_FILE names {file}, which cannot be read: {error.strerror}.") from error
+    except (OSError, ValueError) as error:
+        raise ImproperlyConfigured(f"{name}_FILE names {file}, which cannot be read: {_why(error)}.") from error
 
 
 def boolean(name: str, default: bool = False) -> bool:
@@ -83,9 +109,13 @@ def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
 
 def site_url(name: str, default: str) -> str:
     value = text(name, default).rstrip("/")
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path or parts.query:
-        raise ImproperlyConfigured(f"{name}={value!r} is not an address like https://office.example.com.")
+    try:
+        parts = urlsplit(value)
+        bare = value == f"{parts.scheme}://{parts.netloc}" and parts.port != 0
+    except ValueError:
+        bare = False
+    if not bare or parts.scheme not in {"http", "https"} or not parts.hostname or "@" in value:
+        raise ImproperlyConfigured(f"{name} is not an address like https://office.example.com.")
     return value
 
 
@@ -140,15 +170,30 @@ def _fernet_key(value: str, name: str) -> str:
             f"{name} holds a key that is not 32 bytes long: give 64 hexadecimal digits or 44 characters of base64 "
             "(python -c 'import secrets; print(secrets.token_hex(32))' makes one)."
         )
-    if len(set(raw)) < 8:
+    if len(set(raw)) < 8 or raw in (raw + raw)[1:-1]:
         raise ImproperlyConfigured(f"{name} holds a key that is too regular to be random: make a new one.")
     return base64.urlsafe_b64encode(raw).decode()
 
 
 def add_missing_keys(file: Path) -> list[str]:
-    """Appends a line for each key that neither the environment nor `file` has; returns their names."""
-    known = _names_in(file)
-    missing = {
+    """Appends a line for each key that neither the environment nor `file` has; returns their names. Two at once write
+    one set of keys: the second waits, and finds them."""
+    if file.is_file():
+        _close_to_others(file)
+        if not _missing(_read(file)):
+            return []
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with os.fdopen(os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600), "r+", encoding="utf-8") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        missing = _missing(_read(file))
+        before = stream.read()
+        newline = "\n" if before and not before.endswith("\n") else ""
+        stream.write(newline + "".join(f"{name}={value}\n" for name, value in missing.items()))
+    return list(missing)
+
+
+def _missing(known: dict[str, str]) -> dict[str, str]:
+    return {
         name: value
         for name, value in {
             "SECRET_KEY": secrets.token_urlsafe(48),
@@ -156,28 +201,13 @@ def add_missing_keys(file: Path) -> list[str]:
             "SEARCH_KEY": secrets.token_urlsafe(48),
             "DEBUG": "1",
         }.items()
-        if not any(
-            alias in known or text(alias) for alias in (FIELD_KEY_NAMES if name == "FIELD_ENCRYPTION_KEY" else (name,))
-        )
+        if not _is_in(known, name) and not _is_in(os.environ, name)
     }
-    if missing:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        before = file.read_text(encoding="utf-8") if file.exists() else ""
-        descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        with os.fdopen(descriptor, "a", encoding="utf-8") as stream:
-            if before and not before.endswith("\n"):
-                stream.write("\n")
-            stream.writelines(f"{name}={value}\n" for name, value in missing.items())
-    if file.exists():
+
+
+def _close_to_others(file: Path) -> None:
+    if file.stat().st_mode & 0o077:
         file.chmod(0o600)
-    return list(missing)
-
-
-def _names_in(file: Path) -> set[str]:
-    if not file.exists():
-        return set()
-    lines = file.read_text(encoding="utf-8").splitlines()
-    return {line.partition("=")[0].removeprefix("export ").strip() for line in lines if line.partition("=")[2].strip()}
 
 
 if __name__ == "__main__":
