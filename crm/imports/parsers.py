@@ -28,6 +28,7 @@ LARGEST = 10**15
 # A fraction where percent are meant: 0.8 is 80 %. Between 1 and 3 nobody can tell 1.2 % from 120 %.
 LARGEST_FRACTION = 1
 SMALLEST_PERCENT = 3
+SMALLEST_RATE = Decimal("0.3")
 
 _SPACES = re.compile(r"[\s\u00a0\u202f\u2007\u2009\u200a\u200b\ufeff]+")
 _MINUS = str.maketrans({"\u2212": "-", "\u2013": "-", "\uff0d": "-", "\u2010": "-", "\u2011": "-"})
@@ -74,7 +75,8 @@ def shown(cell: object) -> str:
         return cell.date().isoformat() if cell.time() == datetime.time() else cell.isoformat(" ")
     if isinstance(cell, float):
         return _number_text(cell)
-    return str(cell).strip()
+    # A dump may hold halves of characters, which no report could print.
+    return str(cell).strip().encode("utf-8", "replace").decode()
 
 
 def text(cell: object, warn=ignore) -> str:
@@ -134,6 +136,14 @@ def percent(cell: object, warn=ignore) -> Decimal | None:
 def decimal(cell: object, warn=ignore) -> Decimal | None:
     """A plain number as it stands: interest rates, DTI."""
     return _number(cell)
+
+
+def rate(cell: object, warn=ignore) -> Decimal | None:
+    """Percent a year as they stand, `3,99 %` or 3.99. Below 0.3 without the sign it is a share or a tiny rate."""
+    number = _number(cell)
+    if number and number < SMALLEST_RATE and not _has_percent_sign(cell):
+        raise UnreadableValue(_("This may be a share or percent. Write it with the sign: 3.99 % or 0.04 %."))
+    return number
 
 
 def integer(cell: object, warn=ignore) -> int | None:

@@ -3,6 +3,7 @@ they stay out of the exceptions' text, which may reach a log."""
 
 from dataclasses import dataclass
 
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from crm.exceptions import CrmError
@@ -43,6 +44,7 @@ class RowProblem:
         return self.severity == ERROR
 
     def __str__(self) -> str:
-        where = f"{self.row}" if not self.column else f"{self.row} [{self.column}]"
-        shown = f" {self.value!r}" if self.value else ""
+        """One line, as the commands print it and the errors file has it."""
+        where = gettext("row %(row)s") % {"row": self.row} + (f", {self.column}" if self.column else "")
+        shown = f" “{' '.join(self.value.split())}”" if self.value else ""
         return f"{where}{shown}: {self.reason}"

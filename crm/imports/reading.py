@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 
 from crm.imports import workbook
 from crm.imports.problems import UnusableFile
+from crm.spreadsheet import LEFT_OUT
 
 DELIMITERS = ";,\t|"
 # One cell holds at most 32,767 characters in Excel; anything near this is an unclosed quote that ate the rows below.
@@ -24,6 +25,11 @@ class Row:
     number: int
     cells: list
 
+    def cell(self, index: int) -> object:
+        """None for an empty one, beyond the row's end, and for what an export could not put into a cell."""
+        cell = self.cells[index] if index < len(self.cells) else None
+        return None if is_empty(cell) or cell in LEFT_OUT else cell
+
     @property
     def is_blank(self) -> bool:
         return all(is_empty(cell) for cell in self.cells)
@@ -34,6 +40,16 @@ class Sheet:
     header: list[str]
     rows: list[Row]
     notices: list[str] = field(default_factory=list)
+    # The number of a last row that the file's end cuts off; 0 if there is none.
+    cut_row: int = 0
+
+    def shape_error(self, row: Row) -> str:
+        """What is wrong with the row as a whole; empty if nothing is."""
+        if row.number == self.cut_row:
+            return _("The file ends in the middle of this row. Send it again, whole.")
+        if not all(map(is_empty, row.cells[len(self.header) :])):
+            return _("The row has more cells than the header. A text with a delimiter in it has to stand in quotes.")
+        return ""
 
 
 def is_empty(cell: object) -> bool:
@@ -54,6 +70,7 @@ def read(content: bytes, name: str = "") -> Sheet:
                 suffix=suffix,
             )
         raw, notices = workbook.read(content)
+        cut = False
     else:
         if suffix in (".xlsx", ".xlsm", ".xls"):
             raise UnusableFile(
@@ -63,15 +80,16 @@ def read(content: bytes, name: str = "") -> Sheet:
                 ),
                 suffix=suffix,
             )
-        raw, notices = _read_csv(content)
-    return _with_header(raw, notices)
+        raw, notices, cut = _read_csv(content)
+    sheet = _with_header(raw, notices)
+    if cut and len(sheet.rows[-1].cells) < len(sheet.header):
+        sheet.cut_row = sheet.rows[-1].number
+    return sheet
 
 
 def _with_header(raw: list[list], notices: list[str]) -> Sheet:
-    for index, cells in enumerate(raw):
-        if not all(is_empty(cell) for cell in cells):
-            break
-    else:
+    index = next((index for index, cells in enumerate(raw) if not all(map(is_empty, cells))), None)
+    if index is None:
         raise UnusableFile(_("The file has no rows. Save the spreadsheet again and send that file."))
     header = ["" if cell is None else str(cell).strip() for cell in raw[index]]
     while header and not header[-1]:
@@ -82,7 +100,8 @@ def _with_header(raw: list[list], notices: list[str]) -> Sheet:
     return Sheet(header, rows, notices)
 
 
-def _read_csv(content: bytes) -> tuple[list[list[str]], list[str]]:
+def _read_csv(content: bytes) -> tuple[list[list[str]], list[str], bool]:
+    """Rows, notices, and whether the text ends without a line end, as one that was cut short does."""
     text, notices = decode(content)
     if text.lstrip()[:1] == "<" and re.match(r"\s*<(!doctype|html|\?xml|table)", text, re.IGNORECASE):
         raise UnusableFile(
@@ -109,7 +128,7 @@ def _read_csv(content: bytes) -> tuple[list[list[str]], list[str]]:
         ) from error
     while rows and not rows[-1]:
         rows.pop()
-    return rows, notices
+    return rows, notices, not text.endswith(("\n", "\r"))
 
 
 def decode(content: bytes) -> tuple[str, list[str]]:

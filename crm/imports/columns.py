@@ -1,0 +1,197 @@
+"""Which column of a spreadsheet means which field: the older CRM's nine names, what Czech offices write above their
+columns, and the names and labels (Czech and English) of our own fields, as the exports write them."""
+
+from dataclasses import dataclass, field
+from functools import cache
+
+from django.db import models
+from django.utils import translation
+from django.utils.translation import gettext as _
+
+from crm.imports import parsers
+from crm.imports.problems import WARNING, RowProblem, UnusableFile
+from crm.imports.reading import Sheet
+from crm.models import Case, Client
+from crm.search import fold
+
+PEOPLE, CLIENTS, CASES = "people", "clients", "cases"
+CLIENT, CASE = "client", "case"
+
+CLIENT_FIELDS = (
+    "full_name", "email", "phone", "birth_number", "birth_date", "birth_place", "street", "city", "postal_code",
+    "mailing_address", "id_document_number", "id_document_issuer", "bank_account", "employer", "business_id", "note",
+    "citizenship", "id_document_valid_until", "retention_until",
+)  # fmt: skip
+CASE_FIELDS = (
+    "adviser", "stand_in", "opened_on", "status", "purpose_kind", "loan_purpose", "property_price_czk",
+    "loan_amount_czk", "own_funds_czk", "ltv_percent", "proposed_terms", "lender", "approved_terms",
+    "approved_amount_czk", "approved_own_funds_czk", "approved_ltv_percent", "rejection_reason", "decided_on",
+    "interest_rate_percent", "term_months", "fixation_years", "fixation_until", "monthly_payment_czk",
+    "contract_number", "dti", "dsti_percent",
+)  # fmt: skip
+KEYS = ("reference", "legacy_id")
+# Written by exports for the reader; the office's own business to keep, so an import neither takes nor mentions them.
+READ_ONLY = {
+    CLIENT: ("portal_user", "restricted_at", "anonymised_at", "created_at", "updated_at"),
+    CASE: ("current_step", "next_deadline", "created_at", "updated_at"),
+}
+# Columns of the older CRM that are fields here under another name; the steps' own columns are in older_crm.py.
+OLDER_NAMES = {
+    "jmeno": "full_name",
+    "datum": "opened_on",
+    "co_financuje": "loan_purpose",
+    "cena": "property_price_czk",
+    "navrh_financovani": "proposed_terms",
+    "navrh_financovani_castka": "loan_amount_czk",
+    "vlastni_zdroj": "own_funds_czk",
+    "navrh_financovani_procento": "ltv_percent",
+    "vyber_banky": "lender",
+    "schvalene_financovani": "approved_terms",
+    "schvalena_hypoteka_castka": "approved_amount_czk",
+    "schvaleny_vlastni_zdroj": "approved_own_funds_czk",
+    "schvaleny_ltv_procento": "approved_ltv_percent",
+    "duvod_zamitnuti": "rejection_reason",
+}
+OTHER_NAMES = {
+    "Jméno klienta": "full_name",
+    "Jméno a příjmení": "full_name",
+    "Klient": "full_name",
+    "Client": "full_name",
+    "Name": "full_name",
+    "Telefon": "phone",
+    "Rodné číslo": "birth_number",
+    "Banka": "lender",
+    "Výběr banky": "lender",
+    "Navrhovaná částka": "loan_amount_czk",
+    "Výše úvěru": "loan_amount_czk",
+    "Důvod zamítnutí": "rejection_reason",
+    "Co financuje": "loan_purpose",
+    "Návrh financování": "proposed_terms",
+    "LTV": "ltv_percent",
+    "Cena nemovitosti": "property_price_czk",
+    "Vlastní zdroj": "own_funds_czk",
+    "Vlastní zdroje": "own_funds_czk",
+}
+# What an errors file of ours has beside the original columns.
+REASON_COLUMN = "problem"
+_IGNORED = ("problem", "problém")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    index: int
+    header: str
+    owner: str
+    name: str
+
+    @property
+    def field(self) -> models.Field:
+        return (Client if self.owner == CLIENT else Case)._meta.get_field(self.name)
+
+    @property
+    def is_key(self) -> bool:
+        return self.name in KEYS
+
+
+@dataclass(slots=True)
+class Layout:
+    """`kind` decides what a row is: PEOPLE (a new client with a case), CLIENTS or CASES (rows of our own exports)."""
+
+    kind: str
+    columns: list[Column]
+    unknown: dict[int, str] = field(default_factory=dict)
+
+    def column(self, name: str, owner: str | None = None) -> Column | None:
+        return next((each for each in self.columns if each.name == name and owner in (None, each.owner)), None)
+
+
+def folded(header: str) -> str:
+    return "".join(char for char in fold(header) if char.isalnum())
+
+
+@cache
+def _labels(owner: str) -> dict[str, str]:
+    """Folded name or label -> field name."""
+    model, names = (Client, CLIENT_FIELDS) if owner == CLIENT else (Case, ("client", *CASE_FIELDS))
+    found = {}
+    for name in (*READ_ONLY[owner], *KEYS, *names):
+        for language in ("en", "cs"):
+            with translation.override(language):
+                found[folded(str(model._meta.get_field(name).verbose_name))] = name
+        found[folded(name)] = name
+    return found
+
+
+@cache
+def _people_labels() -> dict[str, tuple[str, str]]:
+    client = {key: (CLIENT, name) for key, name in _labels(CLIENT).items()}
+    case = {key: (CASE, name) for key, name in _labels(CASE).items() if name != "client"}
+    named = {
+        folded(header): (CLIENT if name in CLIENT_FIELDS else CASE, name)
+        for header, name in (*OLDER_NAMES.items(), *OTHER_NAMES.items())
+    }
+    return case | client | named
+
+
+def recognise(sheet: Sheet) -> tuple[Layout, list[RowProblem]]:
+    """Raises UnusableFile when the header does not tell what the rows are; unknown columns are warnings."""
+    keys = [folded(header) for header in sheet.header]
+    kind = _kind(set(keys))
+    layout = Layout(kind, [])
+    problems = []
+    for index, (header, key) in enumerate(zip(sheet.header, keys, strict=True)):
+        owner, name = _meaning(kind, key)
+        if name is None:
+            layout.unknown[index] = header
+            if key not in map(folded, _IGNORED):
+                problems.append(_unknown(sheet, index, header))
+        elif name not in READ_ONLY[owner]:
+            if earlier := layout.column(name, owner):
+                raise UnusableFile(
+                    _("Columns “%(first)s” and “%(second)s” mean the same. Leave one of them."),
+                    first=earlier.header,
+                    second=header,
+                )
+            layout.columns.append(Column(index, header, owner, name))
+    if kind == PEOPLE and not layout.column("full_name"):
+        raise UnusableFile(
+            _(
+                "No column holds the clients' names. The first row with text has to be the header, with a column "
+                "“jmeno”, “Jméno klienta” or “full name”. Found: %(found)s."
+            ),
+            found=", ".join(header for header in sheet.header if header)[:300],
+        )
+    return layout, [problem for problem in problems if problem]
+
+
+def _kind(keys: set[str]) -> str:
+    client, case = _labels(CLIENT), _labels(CASE)
+    named = {name for key in keys if (name := client.get(key) or case.get(key)) in KEYS}
+    if not named:
+        return PEOPLE
+    if any(case.get(key) == "client" for key in keys):
+        return CASES
+    of_client = sum(client.get(key) in CLIENT_FIELDS for key in keys)
+    of_case = sum(case.get(key) in CASE_FIELDS for key in keys)
+    return CASES if of_case > of_client else CLIENTS
+
+
+def _meaning(kind: str, key: str) -> tuple[str, str | None]:
+    if kind == PEOPLE:
+        return _people_labels().get(key, ("", None))
+    if kind == CLIENTS:
+        return CLIENT, _labels(CLIENT).get(key)
+    name = _labels(CASE).get(key)
+    if name is None and _labels(CLIENT).get(key) == "full_name":
+        return CLIENT, "full_name"  # exports of cases show it beside the client's reference
+    return CASE, name
+
+
+def _unknown(sheet: Sheet, index: int, header: str) -> RowProblem | None:
+    used = any(index < len(row.cells) and parsers.shown(row.cells[index]) for row in sheet.rows)
+    if header:
+        return RowProblem(1, header, "", _("The column is not known and was left out."), WARNING)
+    if used:
+        reason = _("Column %(number)s has no header and was left out.") % {"number": index + 1}
+        return RowProblem(1, "", "", reason, WARNING)
+    return None

@@ -1,0 +1,247 @@
+"""Rows of our own exports: matched by reference (or the older CRM's id), compared cell by cell. An equal row is skipped,
+a cell that differs is an update, an empty cell leaves the value, and a row without a reference is new."""
+
+import datetime
+import re
+from decimal import Decimal
+
+from django.db.models import Q
+from django.utils.translation import gettext as _
+
+from crm import search
+from crm.choices import CaseStatus
+from crm.encryption import Unreadable
+from crm.imports import parsers, people
+from crm.imports.columns import CASE, CLIENT, CLIENTS, KEYS, Column
+from crm.imports.plans import Item, Outcome, Plan
+from crm.imports.problems import WARNING, UnreadableValue
+from crm.imports.reading import Row
+from crm.imports.values import RowReader
+from crm.models import Case, CaseStep, Client, SearchToken
+from crm.models.steps import LENDER_SELECTION
+
+BATCH = 500
+_CLIENT_REFERENCE = re.compile(r"\bC-[0-9]{6,}\b")
+
+
+def plan_own(plan: Plan, reader: RowReader, rows: list[Row], user, *, on) -> None:
+    """Three queries for each 500 rows."""
+    planner = (_Clients if plan.layout.kind == CLIENTS else _Cases)(plan, reader, user, on)
+    for start in range(0, len(rows), BATCH):
+        planner.plan(rows[start : start + BATCH])
+
+
+class _Planner:
+    """What the two kinds of rows share."""
+
+    def __init__(self, plan: Plan, reader: RowReader, user, on):
+        self.whole, self.reader, self.user, self.on = plan, reader, user, on
+        self.reference, self.legacy = (plan.layout.column(name) for name in KEYS)
+        owner = CLIENT if plan.layout.kind == CLIENTS else CASE
+        self.columns = [
+            column for column in plan.layout.columns if column.owner == owner and column.name not in (*KEYS, "client")
+        ]
+        self.seen: dict[int, int] = {}
+
+    def visible(self, model):
+        return model.objects.all() if self.user is None else model.objects.visible_to(self.user)
+
+    def key(self, row: Row, column: Column | None) -> str:
+        return parsers.unescape_cell(parsers.shown(row.cell(column.index))) if column else ""
+
+    def plan(self, rows: list[Row]) -> None:
+        references = [key for row in rows if (key := self.key(row, self.reference))]
+        legacy_ids = [key for row in rows if (key := self.key(row, self.legacy))]
+        found = list(self.stored().filter(Q(reference__in=references) | Q(legacy_id__in=legacy_ids)))
+        by_reference = {each.reference: each for each in found}
+        by_legacy_id = {each.legacy_id: each for each in found if each.legacy_id}
+        self.prepare(rows)
+        items = []
+        for row in rows:
+            reference, legacy_id = self.key(row, self.reference), self.key(row, self.legacy)
+            target = by_reference.get(reference) if reference else by_legacy_id.get(legacy_id)
+            if reference and target is None:
+                self.refuse(row, self.reference, _("There is no such record among yours."))
+            elif target is not None and legacy_id and target.legacy_id != legacy_id:
+                self.refuse(row, self.legacy, _("The record has another id in the older CRM."))
+            elif target is None:
+                items.append(self.new(row, legacy_id))
+            elif earlier := self.seen.get(target.pk):
+                self.refuse(row, self.reference, _("Row %(row)s is about the same record.") % {"row": earlier})
+            else:
+                self.seen[target.pk] = row.number
+                items.append(self.existing(row, target))
+        self.finish([item for item in items if item])
+
+    def refuse(self, row: Row, column: Column | None, reason: str) -> None:
+        self.reader.report(row, column, reason)
+        self.whole.outcomes[row.number] = Outcome.ERROR
+
+    def existing(self, row: Row, target) -> Item | None:
+        changes, lender_text, is_bad = {}, "", not self.belongs(row, target)
+        for column in self.columns:
+            cell, stored = row.cell(column.index), getattr(target, column.name)
+            if cell is None or says(cell, stored):
+                continue
+            if isinstance(stored, Unreadable):
+                self.reader.report(row, column, _("The stored value cannot be read, so it cannot be replaced."))
+                is_bad = True
+                continue
+            values = self.reader.values(row, [column])
+            is_bad, lender_text = is_bad or values.is_bad, lender_text or values.lender_text
+            value = values.given.get((column.owner, column.name))
+            if value is not None and value != stored:
+                changes[column.name] = value
+                if reason := forbidden(target, column.name, value):
+                    self.reader.report(row, column, reason)
+                    is_bad = True
+        if is_bad:
+            self.whole.outcomes[row.number] = Outcome.ERROR
+            return None
+        for name, value in changes.items():
+            setattr(target, name, value)
+        self.whole.outcomes[row.number] = Outcome.UPDATE if changes or lender_text else Outcome.SKIP
+        if not changes and not lender_text:
+            return None
+        item = Item(row.number, changed=tuple(changes), lender_text=lender_text, is_new=False)
+        setattr(item, "client" if isinstance(target, Client) else "case", target)
+        return item
+
+
+class _Clients(_Planner):
+    def stored(self):
+        return self.visible(Client)
+
+    def prepare(self, rows: list[Row]) -> None:
+        pass
+
+    def belongs(self, row: Row, target: Client) -> bool:
+        return True
+
+    def new(self, row: Row, legacy_id: str) -> Item | None:
+        values = self.reader.values(row, self.columns)
+        name = self.whole.layout.column("full_name")
+        if name is None or row.cell(name.index) is None:
+            self.reader.report(row, name, _("The client's name is missing."))
+            values.is_bad = True
+        self.whole.outcomes[row.number] = Outcome.ERROR if values.is_bad else Outcome.CREATE
+        if values.is_bad:
+            return None
+        return Item(row.number, client=Client(legacy_id=legacy_id or None, **values.of(CLIENT)))
+
+    def finish(self, items: list[Item]) -> None:
+        """A new row that says nothing else than a client of that name already is was imported before."""
+        new = {item.row: item for item in items if item.is_new}
+        names = {row: search.name_key_digest(item.client.full_name) for row, item in new.items()}
+        tokens = SearchToken.objects.filter(kind=search.Kind.NAME_KEY, digest__in=set(names.values()))
+        owners = list(tokens.values_list("digest", "client"))[: 10 * BATCH]
+        clients = self.visible(Client).in_bulk([client for _digest, client in owners])
+        for row, digest in names.items():
+            namesakes = [clients[owner] for found, owner in owners if bytes(found) == digest and owner in clients]
+            if any(self.is_same(new[row].client, namesake) for namesake in namesakes):
+                self.whole.outcomes[row] = Outcome.SKIP
+                items = [item for item in items if item.row != row]
+        self.whole.items += items
+
+    def is_same(self, client: Client, stored: Client) -> bool:
+        names = [column.name for column in self.columns]
+        return all(not getattr(client, name) or getattr(client, name) == getattr(stored, name) for name in names)
+
+
+class _Cases(_Planner):
+    def stored(self):
+        return self.visible(Case).select_related("client", "lender", "adviser", "stand_in")
+
+    def prepare(self, rows: list[Row]) -> None:
+        self.client, self.name = (self.whole.layout.column(name) for name in ("client", "full_name"))
+        references = [self.client_reference(row) for row in rows]
+        self.clients = {each.reference: each for each in self.visible(Client).filter(reference__in=references)}
+        unkeyed = [row for row in rows if not self.key(row, self.reference) and not self.key(row, self.legacy)]
+        self.digests = {row.number: people.row_digest(self.whole, row) for row in unkeyed}
+        self.imported = people.known_digests(list(self.digests.values()))
+
+    def client_reference(self, row: Row) -> str:
+        written = self.key(row, self.client)
+        found = _CLIENT_REFERENCE.search(written)
+        return found[0] if found else written
+
+    def belongs(self, row: Row, target: Case) -> bool:
+        if self.client_reference(row) not in ("", target.client.reference):
+            self.reader.report(row, self.client, _("A case stays with its client."))
+            return False
+        if not self.is_named(row, target.client):
+            reason = _("The client's name is not changed here; import the clients for that.")
+            self.reader.report(row, self.name, reason, WARNING)
+        return True
+
+    def is_named(self, row: Row, client: Client) -> bool:
+        cell = row.cell(self.name.index) if self.name else None
+        return cell is None or says(cell, client.full_name)
+
+    def new(self, row: Row, legacy_id: str) -> Item | None:
+        digest = self.digests.get(row.number, "")
+        if digest and digest in self.imported:
+            self.whole.outcomes[row.number] = Outcome.SKIP
+            return None
+        self.imported.add(digest)
+        client = self.clients.get(self.client_reference(row))
+        if client is None:
+            self.refuse(row, self.client, _("A new case needs the reference of one of your clients."))
+            return None
+        if not self.is_named(row, client):
+            self.refuse(row, self.name, _("The client of this reference has another name."))
+            return None
+        values = self.reader.values(row, self.columns)
+        if values.is_bad:
+            self.whole.outcomes[row.number] = Outcome.ERROR
+            return None
+        case = people.new_case(self.whole, self.reader, row, values, on=self.on)
+        case.client, case.legacy_id, case.import_digest = client, legacy_id or None, digest
+        self.whole.outcomes[row.number] = Outcome.CREATE
+        return Item(row.number, client, case, lender_text=values.lender_text)
+
+    def finish(self, items: list[Item]) -> None:
+        """A lender's text that is kept already changes nothing."""
+        texts = {item.case.pk: item for item in items if not item.is_new and item.lender_text}
+        steps = CaseStep.objects.filter(case__in=texts, step__code=LENDER_SELECTION)
+        for case, note in steps.values_list("case", "note"):
+            if texts[case].lender_text in note:
+                texts[case].lender_text = ""
+        for item in items:
+            if item.is_new or item.changed or item.lender_text:
+                self.whole.items.append(item)
+            else:
+                self.whole.outcomes[item.row] = Outcome.SKIP
+
+
+def forbidden(target: Client | Case, name: str, value: object) -> str:
+    """Why an import may not change this field of a stored record; empty if it may."""
+    if getattr(target, "restricted_at", None):
+        return _("The client's record is restricted and stays as it is.")
+    if name == "status":
+        return _("The status changes by an action on the case, not by an import.")
+    if name == "rejection_reason" and target.status != CaseStatus.DECLINED:
+        return _("Reject the case; the reason alone does not.")
+    if name in ("adviser", "stand_in") and not value.is_active:
+        return _("This user no longer works here.")
+    return ""
+
+
+def says(cell: object, stored: object) -> bool:
+    """Whether a cell still says what the export wrote of `stored`, whatever an import would make of it otherwise."""
+    if stored is None or stored == "":
+        return False
+    try:
+        if isinstance(stored, Decimal | int):
+            return parsers.decimal(cell) == stored
+        if isinstance(stored, datetime.date):
+            return parsers.date(cell) == stored
+    except UnreadableValue:
+        return False
+    if isinstance(stored, str) and isinstance(cell, str):
+        return _plain(parsers.unescape_cell(cell)) == _plain(stored) or _plain(cell) == _plain(stored)
+    return False
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,94 @@
+"""The older CRM's nine-column layout and its like: no reference, so every row is a new client with a case. A row that
+was imported before, equal in every cell, is skipped; a name alone never says that two people are one."""
+
+import json
+
+from django.utils.translation import gettext as _
+
+from crm import search
+from crm.choices import CaseStatus
+from crm.imports import parsers
+from crm.imports.columns import CASE, CLIENT, REASON_COLUMN, folded
+from crm.imports.plans import Item, Outcome, Plan
+from crm.imports.problems import WARNING, RowProblem
+from crm.imports.reading import Row
+from crm.imports.values import RowReader, RowValues
+from crm.models import Case, Client
+
+BATCH = 500
+# What a spreadsheet may say of a new case; the other statuses are earned by its steps.
+_STATUSES_TAKEN = (CaseStatus.OPEN, CaseStatus.DECLINED, CaseStatus.WITHDRAWN)
+
+
+def row_digest(plan: Plan, row: Row) -> str:
+    """Keyed, since a row is personal data: it shows equality and nothing else. The order of columns does not matter,
+    nor does one that is empty or missing, nor which kind of space a program writes; unknown columns count, so rows
+    that differ anywhere are not equal."""
+    names = {column.index: f"{column.owner}.{column.name}" for column in plan.layout.columns}
+    names |= {index: f"?{folded(header)}" for index, header in plan.layout.unknown.items() if header != REASON_COLUMN}
+    cells = {name: " ".join(parsers.shown(row.cell(index)).split()) for index, name in names.items()}
+    text = json.dumps(sorted((name, cell) for name, cell in cells.items() if cell), ensure_ascii=False)
+    return search.digest("row", text).hex()
+
+
+def known_digests(digests: list[str]) -> set[str]:
+    """Those of cases that were imported before: a query for each 500."""
+    found = set()
+    for start in range(0, len(digests), BATCH):
+        wanted = digests[start : start + BATCH]
+        found.update(Case.objects.filter(import_digest__in=wanted).values_list("import_digest", flat=True))
+    return found
+
+
+def plan_people(plan: Plan, reader: RowReader, rows: list[Row], *, on) -> None:
+    digests = [row_digest(plan, row) for row in rows]
+    stored = known_digests(digests)
+    in_file: dict[str, int] = {}
+    has_dates = plan.layout.column("opened_on") is not None
+    if not has_dates:
+        plan.problems.append(
+            RowProblem(1, "", "", _("There is no column with dates; every case is opened today."), WARNING)
+        )
+    for row, digest in zip(rows, digests, strict=True):
+        if digest in stored:
+            plan.outcomes[row.number] = Outcome.SKIP
+        elif earlier := in_file.get(digest):
+            plan.outcomes[row.number] = Outcome.SKIP
+            reason = _("Every cell is equal to row %(row)s, so it was left out.") % {"row": earlier}
+            reader.report(row, None, reason, WARNING)
+        elif item := _new_person(plan, reader, row, digest, on=on, warn_of_date=has_dates):
+            in_file[digest] = row.number
+            plan.items.append(item)
+            plan.outcomes[row.number] = Outcome.CREATE
+        else:
+            plan.outcomes[row.number] = Outcome.ERROR
+
+
+def _new_person(plan: Plan, reader: RowReader, row: Row, digest: str, *, on, warn_of_date: bool) -> Item | None:
+    values = reader.values(row, plan.layout.columns)
+    if row.cell(plan.layout.column("full_name").index) is None:
+        reader.report(row, plan.layout.column("full_name"), _("The client's name is missing."))
+        return None
+    if values.is_bad:
+        return None
+    client = Client(**values.of(CLIENT))
+    case = new_case(plan, reader, row, values, on=on, warn_of_date=warn_of_date)
+    case.client, case.import_digest = client, digest
+    return Item(row.number, client, case, lender_text=values.lender_text)
+
+
+def new_case(plan: Plan, reader: RowReader, row: Row, values: RowValues, *, on, warn_of_date: bool = True) -> Case:
+    fields = values.of(CASE)
+    status = fields.pop("status", CaseStatus.OPEN)
+    if status not in _STATUSES_TAKEN:
+        reader.report(
+            row, plan.layout.column("status"), _("A new case is open; its steps make it this status."), WARNING
+        )
+        status = CaseStatus.OPEN
+    if fields.get("rejection_reason"):
+        status = CaseStatus.DECLINED
+    if "opened_on" not in fields:
+        fields["opened_on"] = on
+        if warn_of_date:
+            reader.report(row, plan.layout.column("opened_on"), _("No date: the case is opened today."), WARNING)
+    return Case(status=status, **fields)

@@ -1,0 +1,159 @@
+"""One cell under a known column -> the value of that field, checked as a form would check it."""
+
+from dataclasses import dataclass, field
+from functools import cache, partial
+
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.utils import translation
+from django.utils.translation import gettext as _
+
+from crm.imports import parsers
+from crm.imports.columns import Column
+from crm.imports.problems import ERROR, WARNING, RowProblem, UnreadableValue
+from crm.imports.reading import Row
+from crm.models import Lender, User
+from crm.models.reference import lender_key
+from crm.search import fold
+
+# Percent of a value, where a bare 0.8 is 80 %; an interest rate of 0.8 % is a rate.
+SHARES = ("ltv_percent", "approved_ltv_percent", "dsti_percent")
+HUNDRED = 100
+
+
+class UnknownLender(UnreadableValue):
+    """The text is kept as a note, so this never refuses a row."""
+
+
+@dataclass(slots=True)
+class Lookups:
+    """What cells refer to, loaded once: two queries, whatever the number of rows."""
+
+    lenders: dict[str, Lender] = field(default_factory=lambda: Lender.objects.by_key())
+    users: dict[str, User | None] = field(default_factory=lambda: _users())
+
+
+def _users() -> dict[str, User | None]:
+    """Folded user name, e-mail or full name -> staff; None where two people share it."""
+    found: dict[str, User | None] = {}
+    people = list(User.objects.filter(is_staff=True))
+    for names in (lambda user: user.get_full_name(), lambda user: user.email, lambda user: user.username):
+        shared: dict[str, list] = {}
+        for user in people:
+            if key := fold(names(user).strip()):
+                shared.setdefault(key, []).append(user)
+        found |= {key: users[0] if len(users) == 1 else None for key, users in shared.items()}
+    return found
+
+
+def read(column: Column, cell: object, lookups: Lookups, warn=parsers.ignore):
+    """Raises UnreadableValue, also for a value that the form of this field would refuse. Empty gives "" or None."""
+    model_field = column.field
+    if isinstance(model_field, models.ForeignKey):
+        return _related(column.name, cell, lookups, warn)
+    if model_field.choices:
+        return _choice(model_field, cell, warn)
+    value = _parser(model_field)(cell, warn)
+    if value is None or value == "":
+        return value
+    try:
+        value = model_field.clean(value, None)
+    except ValidationError as error:
+        raise UnreadableValue(" ".join(error.messages)) from error
+    if column.name in ("ltv_percent", "approved_ltv_percent") and value > HUNDRED:
+        warn(_("LTV is over 100 %."))
+    return value
+
+
+def _parser(model_field: models.Field):
+    if isinstance(model_field, models.DateField):
+        return parsers.date
+    if isinstance(model_field, models.DecimalField):
+        if model_field.name.endswith("_czk"):
+            return parsers.amount
+        if model_field.name in SHARES:
+            return parsers.percent
+        return parsers.rate if model_field.name == "interest_rate_percent" else parsers.decimal
+    if isinstance(model_field, models.IntegerField):
+        return parsers.integer
+    return parsers.line if isinstance(model_field, models.CharField) else parsers.text
+
+
+def _related(name: str, cell: object, lookups: Lookups, warn):
+    written = parsers.line(cell, warn)
+    if not written:
+        return None
+    if name == "lender":
+        if lender := lookups.lenders.get(lender_key(written)):
+            return lender
+        raise UnknownLender(_("The lender is not known; its text is kept as the note of the lender's step."))
+    if user := lookups.users.get(fold(written)):
+        return user
+    if fold(written) in lookups.users:
+        raise UnreadableValue(_("Several users have this name. Write the user name or the e-mail."))
+    raise UnreadableValue(_("No user has this name."))
+
+
+@cache
+def _choices(model_field: models.Field) -> dict[str, str]:
+    """Folded value, English and Czech label -> value."""
+    found = {}
+    for language in ("en", "cs"):
+        with translation.override(language):
+            found |= {fold(str(label)): value for value, label in model_field.flatchoices}
+    return found | {fold(str(value)): value for value, _label in model_field.flatchoices}
+
+
+def _choice(model_field: models.Field, cell: object, warn) -> str:
+    written = fold(parsers.line(cell, warn))
+    if not written:
+        return ""
+    if value := _choices(model_field).get(written):
+        return value
+    allowed = ", ".join(str(label) for _value, label in model_field.flatchoices)
+    raise UnreadableValue(_("This is none of: %(allowed)s."), allowed=allowed)
+
+
+@dataclass(slots=True)
+class RowValues:
+    """What the readable cells of a row say, by owner and field name; the empty ones are left out."""
+
+    given: dict[tuple[str, str], object]
+    is_bad: bool = False
+    lender_text: str = ""
+
+    def of(self, owner: str) -> dict[str, object]:
+        return {name: value for (whose, name), value in self.given.items() if whose == owner}
+
+
+class RowReader:
+    """Reads rows one after another and gathers what is wrong with their cells."""
+
+    def __init__(self, lookups: Lookups, problems: list[RowProblem]):
+        self.lookups, self.problems = lookups, problems
+
+    def report(self, row: Row, column: Column | None, reason: str, severity: str = ERROR) -> None:
+        header, cell = (column.header, parsers.shown(row.cell(column.index))) if column else ("", "")
+        self.problems.append(RowProblem(row.number, header, cell, str(reason), severity))
+
+    def values(self, row: Row, columns: list[Column]) -> RowValues:
+        found = RowValues({})
+        for column in columns:
+            cell = row.cell(column.index)
+            if cell is None:
+                continue
+            try:
+                value = read(column, cell, self.lookups, partial(self._warn, row, column))
+            except UnknownLender as unknown:
+                found.lender_text = parsers.line(cell)
+                self.report(row, column, str(unknown), WARNING)
+            except UnreadableValue as error:
+                found.is_bad = True
+                self.report(row, column, str(error))
+            else:
+                if value is not None and value != "":
+                    found.given[column.owner, column.name] = value
+        return found
+
+    def _warn(self, row: Row, column: Column, reason: str) -> None:
+        self.report(row, column, reason, WARNING)

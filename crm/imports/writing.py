@@ -1,0 +1,118 @@
+"""Writes a plan in one transaction: a kill at any moment leaves none or all of its good rows. Bulk all the way, with
+history and search tokens; the number of queries follows the batches, not the rows."""
+
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from crm import workflow
+from crm.choices import RunState, Source
+from crm.imports.plans import Item, Outcome, Plan
+from crm.imports.problems import RowProblem
+from crm.models import Case, CaseStep, Client, ImportRun, Step, operation
+from crm.models.base import history_operation_id
+from crm.models.steps import LENDER_SELECTION
+
+BATCH = 500
+
+
+def write(plan: Plan, user=None, *, all_or_nothing: bool = False, run: ImportRun | None = None) -> ImportRun:
+    """Writes the good rows and the record of the run under one operation. With `all_or_nothing`, one bad row means
+    that none is written; the record then says so. A stored row that somebody changed since the plan was made is not
+    overwritten: it becomes an error of the plan. On SQLite the write lock is held for all of it."""
+    with operation(Source.IMPORT, user=user), transaction.atomic():
+        _refuse_changed(plan)
+        items = [] if all_or_nothing and plan.errors else plan.items
+        if not items:
+            _write_nothing(plan)
+        _create([item for item in items if item.is_new])
+        _update([item for item in items if item.changed])
+        _keep_lenders({item.case.pk: item.lender_text for item in items if item.lender_text and not item.is_new})
+        return record(plan, user, run=run)
+
+
+def record(plan: Plan, user, *, run: ImportRun | None = None) -> ImportRun:
+    run = run or ImportRun(user=user)
+    run.operation_id = history_operation_id()
+    run.user_name = user.get_display_name() if user else ""
+    run.file_name, run.sha256 = plan.file_name[-255:], plan.sha256
+    run.rows, run.created_count, run.updated_count = plan.rows, plan.created, plan.updated
+    run.skipped_count, run.error_count = plan.skipped, plan.errors
+    run.state, run.finished_at, run.file = RunState.DONE, timezone.now(), ""
+    run.message, run.problems = plan.summary_line(), plan.problems_json()
+    run.save()
+    return run
+
+
+def _write_nothing(plan: Plan) -> None:
+    """What would have been written counts as skipped, so that the record never claims a row that is not there."""
+    for row, outcome in plan.outcomes.items():
+        if outcome in (Outcome.CREATE, Outcome.UPDATE):
+            plan.outcomes[row] = Outcome.SKIP
+
+
+def _refuse_changed(plan: Plan) -> None:
+    for model, name in ((Client, "client"), (Case, "case")):
+        loaded = {getattr(item, name).pk: item for item in plan.items if not item.is_new and _written(item) is model}
+        for keys in _batches(list(loaded)):
+            rows = model.objects.select_for_update().filter(pk__in=keys).values_list("pk", "updated_at")
+            stored = dict(rows)
+            for key in keys:
+                if stored.get(key) != getattr(loaded[key], name).updated_at:
+                    reason = _("Somebody changed this record while the file was being checked. Import it again.")
+                    plan.problems.append(RowProblem(loaded[key].row, "", "", reason))
+                    plan.refuse(loaded[key].row)
+
+
+def _written(item: Item) -> type:
+    return Client if item.case is None else Case
+
+
+def _create(items: list[Item]) -> None:
+    catalogue = list(Step.objects.filter(is_active=True))
+    for batch in _batches(items):
+        Client.objects.bulk_create_with_history([item.client for item in batch if item.client.pk is None])
+        cases, steps = [], []
+        for item in batch:
+            if item.case is not None:
+                item.case.client = item.client
+                own = workflow.plan_steps(item.case, catalogue)
+                workflow.settle(item.case, own)
+                cases.append(item.case)
+                steps += own
+                _note_lender(item, own)
+        Case.objects.bulk_create_with_history(cases)
+        CaseStep.objects.bulk_create_with_history(steps)
+
+
+def _note_lender(item: Item, steps: list[CaseStep]) -> None:
+    if item.lender_text:
+        home = next((each for each in steps if each.step.code == LENDER_SELECTION), steps[0] if steps else None)
+        if home:
+            home.note = item.lender_text
+
+
+def _update(items: list[Item]) -> None:
+    groups: dict[tuple, list] = {}
+    now = timezone.now()
+    for item in items:
+        target = item.client if _written(item) is Client else item.case
+        target.updated_at = now
+        groups.setdefault((type(target), item.changed), []).append(target)
+    for (model, changed), targets in groups.items():
+        for batch in _batches(targets):
+            model.objects.bulk_update_with_history(batch, [*changed, "updated_at"])
+
+
+def _keep_lenders(texts: dict[int, str]) -> None:
+    """Adds the unknown lender's text to what the step's note says already."""
+    for keys in _batches(list(texts)):
+        steps = list(CaseStep.objects.filter(case__in=keys, step__code=LENDER_SELECTION))
+        for step in steps:
+            step.note = "\n".join(filter(None, [step.note, texts[step.case_id]]))
+        CaseStep.objects.bulk_update_with_history(steps, ["note"])
+
+
+def _batches(items: list):
+    for start in range(0, len(items), BATCH):
+        yield items[start : start + BATCH]
