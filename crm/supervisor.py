@@ -23,8 +23,7 @@ def supervise() -> int:
 
     The first TERM or INT lets running tasks finish, a second one kills them.
     """
-    # A connection that two processes share mixes up their answers.
-    connections.close_all()
+    forbid_pool()
     cluster = multiprocessing.get_context("fork").Process(target=_run_cluster, args=(os.getpid(),), name="cluster")
     asked = []
 
@@ -47,6 +46,15 @@ def supervise() -> int:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(cluster.pid, signal.SIGKILL)
     return 0 if asked else 1
+
+
+def forbid_pool() -> None:
+    """Closes every connection, for good: processes that share one read each other's answers."""
+    connections.close_all()
+    for connection in connections.all():
+        if connection.vendor == "postgresql":
+            connection.close_pool()
+        connection.settings_dict.get("OPTIONS", {}).pop("pool", None)
 
 
 def _run_cluster(supervisor: int) -> None:
