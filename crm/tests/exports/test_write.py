@@ -114,7 +114,7 @@ def test_a_file_asks_the_database_for_its_own_columns_only(db):
         connection,
     ) as queries:
         export(Client.objects.all(), "csv", columns=["email"])
-    read = " ".join(query["sql"] for query in queries if query["sql"].startswith("SELECT"))
+    read = " ".join(query["sql"] for query in queries if 'FROM "crm_client"' in query["sql"])
     fetched = {name for name in encrypted_names(Client) if f'"{name}"' in read}
     assert fetched == {"email"}
 
