@@ -30,8 +30,7 @@ find_python() {
     for candidate in \
         "${PYENV_ROOT:-$home/.pyenv}"/versions/3.1[2-9]*/bin/python3 \
         "$home"/.local/share/uv/python/cpython-3.1[2-9]*/bin/python3 \
-        .uv/python/cpython-3.1[2-9]*/bin/python3 \
-        /usr/local/bin/python3.1[2-9] /opt/homebrew/bin/python3.1[2-9]; do
+        .uv/python/cpython-3.1[2-9]*/bin/python3; do
         if [ -x "$candidate" ] && runs "$candidate"; then
             echo "$candidate"
             return 0

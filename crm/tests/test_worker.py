@@ -131,8 +131,12 @@ def test_probe_without_a_worker_fails_and_leaves_nothing_behind():
 @pytest.mark.django_db(transaction=True)
 def test_worker_does_not_pool_even_where_the_environment_says_so():
     options = connection.settings_dict["OPTIONS"]
+    connection.close()
     options["pool"] = {"min_size": 1, "max_size": 1}
     try:
+        if connection.vendor == "postgresql":
+            connection.ensure_connection()
+            assert connection.pool
         supervisor.forbid_pool()
         assert "pool" not in options
         assert connection.settings_dict is settings.DATABASES["default"], "the cluster's processes read the other one"
