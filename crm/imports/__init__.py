@@ -9,8 +9,10 @@ and `imports.confirm(run, user)` checks them once more and writes: the plan is n
 """
 
 import base64
+import datetime
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from crm.choices import RunState
@@ -24,7 +26,13 @@ from crm.imports.values import Lookups, RowReader
 from crm.imports.writing import write
 from crm.models import ImportRun
 
-__all__ = ["Outcome", "Plan", "RowProblem", "UnusableFile", "check", "confirm", "keep", "write"]
+__all__ = [
+    "Outcome", "Plan", "RowProblem", "UnusableFile", "check", "confirm", "content", "keep", "kept",
+    "write",
+]  # fmt: skip
+
+# How long an unconfirmed file waits.
+KEPT_FOR = datetime.timedelta(hours=2)
 
 
 def check(content: bytes, file_name: str, user=None, *, on=None) -> Plan:
@@ -55,8 +63,9 @@ def check(content: bytes, file_name: str, user=None, *, on=None) -> Plan:
 
 def keep(plan: Plan, content: bytes, user) -> ImportRun:
     """Stores the file, encrypted, for the confirmation that may follow. What `user` kept before and never confirmed is
-    forgotten, so that no file of personal data lies about."""
-    ImportRun.objects.filter(user=user, state=RunState.CHECKED).update(file="", state=RunState.MISSED)
+    forgotten, and what anybody kept too long, so that no file of personal data lies about."""
+    forgotten = Q(user=user) | Q(created_at__lt=timezone.now() - KEPT_FOR)
+    ImportRun.objects.filter(forgotten, state=RunState.CHECKED).update(file="", state=RunState.MISSED)
     return ImportRun.objects.create(
         user=user,
         user_name=user.get_display_name(),
@@ -68,16 +77,25 @@ def keep(plan: Plan, content: bytes, user) -> ImportRun:
     )
 
 
+def kept(user):
+    """The runs whose file waits for `user`, and for nobody else, to confirm them."""
+    return ImportRun.objects.filter(user=user, state=RunState.CHECKED, created_at__gte=timezone.now() - KEPT_FOR)
+
+
+def content(run: ImportRun) -> bytes:
+    return base64.b64decode(run.file)
+
+
 def confirm(run: ImportRun, user, *, all_or_nothing: bool = False) -> Plan:
     """Checks the kept file once more and writes it, once: of two confirmations one wins. Raises NotAllowed when the
-    run is somebody else's or was confirmed before."""
-    kept = ImportRun.objects.filter(pk=run.pk, user=user, state=RunState.CHECKED)
-    run = kept.first()
+    run is somebody else's, was confirmed before or waited too long."""
+    waiting = kept(user).filter(pk=run.pk)
+    run = waiting.first()
     if run is None:
         raise NotAllowed()
-    plan = check(base64.b64decode(run.file), run.file_name, user)
+    plan = check(content(run), run.file_name, user)
     with transaction.atomic():
-        if not kept.update(state=RunState.RUNNING):
+        if not waiting.update(state=RunState.RUNNING):
             raise NotAllowed()
         write(plan, user, all_or_nothing=all_or_nothing, run=run)
     return plan

@@ -80,10 +80,6 @@ class Plan:
     def problems_of(self, row: int) -> list[RowProblem]:
         return [problem for problem in self.problems if problem.row == row]
 
-    def problems_json(self) -> str:
-        """For the run's record, where they are encrypted: they hold values of the file."""
-        return json.dumps([dataclasses.asdict(problem) for problem in self.problems], ensure_ascii=False)
-
     def summary_line(self) -> str:
         return summary_line(self.rows, self.created, self.updated, self.skipped, self.errors)
 
@@ -106,6 +102,11 @@ class Plan:
 def summary_line(rows: int, created: int, updated: int, skipped: int, errors: int) -> str:
     """The last line on standard output of both import commands; machines read it, so it is never translated."""
     return f"{rows} rows: {created} created, {updated} updated, {skipped} skipped, {errors} errors"
+
+
+def problems_json(problems: list[RowProblem]) -> str:
+    """For the run's record, where they are encrypted: they hold values of the file."""
+    return json.dumps([dataclasses.asdict(problem) for problem in problems], ensure_ascii=False)
 
 
 def problems_file(problems: list[RowProblem]) -> bytes:

@@ -7,7 +7,7 @@ from django.utils.translation import gettext as _
 
 from crm import workflow
 from crm.choices import RunState, Source
-from crm.imports.plans import Item, Outcome, Plan
+from crm.imports.plans import Item, Outcome, Plan, problems_json
 from crm.imports.problems import RowProblem
 from crm.models import Case, CaseStep, Client, ImportRun, Step, operation
 from crm.models.base import history_operation_id
@@ -28,18 +28,19 @@ def write(plan: Plan, user=None, *, all_or_nothing: bool = False, run: ImportRun
         _create([item for item in items if item.is_new])
         _update([item for item in items if item.changed])
         _keep_lenders({item.case.pk: item.lender_text for item in items if item.lender_text and not item.is_new})
-        return record(plan, user, run=run)
+        return store_run(plan, user, run=run)
 
 
-def record(plan: Plan, user, *, run: ImportRun | None = None) -> ImportRun:
+def store_run(plan, user, *, run: ImportRun | None = None) -> ImportRun:
     run = run or ImportRun(user=user)
     run.operation_id = history_operation_id()
     run.user_name = user.get_display_name() if user else ""
     run.file_name, run.sha256 = plan.file_name[-255:], plan.sha256
-    run.rows, run.created_count, run.updated_count = plan.rows, plan.created, plan.updated
-    run.skipped_count, run.error_count = plan.skipped, plan.errors
+    run.rows, run.error_count = plan.rows, plan.errors
+    run.created_count, run.updated_count = plan.count(Outcome.CREATE), plan.count(Outcome.UPDATE)
+    run.skipped_count = plan.count(Outcome.SKIP)
     run.state, run.finished_at, run.file = RunState.DONE, timezone.now(), ""
-    run.message, run.problems = plan.summary_line(), plan.problems_json()
+    run.message, run.problems = plan.summary_line(), problems_json(plan.problems)
     run.save()
     return run
 
@@ -54,7 +55,7 @@ def _write_nothing(plan: Plan) -> None:
 def _refuse_changed(plan: Plan) -> None:
     for model, name in ((Client, "client"), (Case, "case")):
         loaded = {getattr(item, name).pk: item for item in plan.items if not item.is_new and _written(item) is model}
-        for keys in _batches(list(loaded)):
+        for keys in batches(list(loaded)):
             rows = model.objects.select_for_update().filter(pk__in=keys).values_list("pk", "updated_at")
             stored = dict(rows)
             for key in keys:
@@ -70,7 +71,7 @@ def _written(item: Item) -> type:
 
 def _create(items: list[Item]) -> None:
     catalogue = list(Step.objects.filter(is_active=True))
-    for batch in _batches(items):
+    for batch in batches(items):
         Client.objects.bulk_create_with_history([item.client for item in batch if item.client.pk is None])
         cases, steps = [], []
         for item in batch:
@@ -100,19 +101,19 @@ def _update(items: list[Item]) -> None:
         target.updated_at = now
         groups.setdefault((type(target), item.changed), []).append(target)
     for (model, changed), targets in groups.items():
-        for batch in _batches(targets):
+        for batch in batches(targets):
             model.objects.bulk_update_with_history(batch, [*changed, "updated_at"])
 
 
 def _keep_lenders(texts: dict[int, str]) -> None:
     """Adds the unknown lender's text to what the step's note says already."""
-    for keys in _batches(list(texts)):
+    for keys in batches(list(texts)):
         steps = list(CaseStep.objects.filter(case__in=keys, step__code=LENDER_SELECTION))
         for step in steps:
             step.note = "\n".join(filter(None, [step.note, texts[step.case_id]]))
         CaseStep.objects.bulk_update_with_history(steps, ["note"])
 
 
-def _batches(items: list):
+def batches(items: list):
     for start in range(0, len(items), BATCH):
         yield items[start : start + BATCH]

@@ -1,0 +1,111 @@
+"""The older CRM's dump (`dumpdata` with its key): a client with a case for each of its clients, with all 59 columns, its
+notes, changes and step log. A dump is a migration: what cannot be a value here is kept as text and told, and only a
+client without a readable name is refused. What is here already, by the older CRM's id, stays as it is."""
+
+import json
+from dataclasses import dataclass, field
+
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from crm.choices import Source
+from crm.imports import older_log
+from crm.imports.older_clients import OlderItem, OlderReader
+from crm.imports.plans import Outcome, problems_file, sha256, summary_line
+from crm.imports.problems import RowProblem, UnusableFile
+from crm.imports.writing import batches, store_run
+from crm.models import Case, CaseStep, Client, ImportRun, Note, operation
+
+
+@dataclass(slots=True)
+class OlderPlan:
+    """Rows are the dump's clients; a problem's row is the client's id there."""
+
+    file_name: str
+    sha256: str
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    problems: list[RowProblem] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    items: list[OlderItem] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+
+    def count(self, outcome: Outcome) -> int:
+        return list(self.outcomes.values()).count(outcome)
+
+    @property
+    def rows(self) -> int:
+        return len(self.outcomes)
+
+    @property
+    def errors(self) -> int:
+        return self.count(Outcome.ERROR)
+
+    def errors_file(self) -> bytes:
+        return problems_file(self.problems)
+
+    def summary_line(self) -> str:
+        counts = (self.count(each) for each in (Outcome.CREATE, Outcome.UPDATE, Outcome.SKIP, Outcome.ERROR))
+        return summary_line(self.rows, *counts)
+
+
+def check(content: bytes, file_name: str, *, on=None) -> OlderPlan:
+    """Plans the whole dump; writes nothing. `on` is the day of a client without a date. Raises UnusableFile."""
+    records = _records(content)
+    clients = {str(record["pk"]): record["fields"] for record in records.pop("klient", [])}
+    if not clients:
+        raise UnusableFile(_("The dump holds no client. Make it with the older CRM's dumpdata command."))
+    plan = OlderPlan(file_name, sha256(content))
+    accounts = {str(each["pk"]): str(each["fields"].get("username", "")) for each in records.pop("user", [])}
+    cases: dict[str, Case] = {}
+    for keys in batches(list(clients)):
+        cases |= {case.legacy_id: case for case in Case.objects.filter(legacy_id__in=keys).only("pk", "legacy_id")}
+    reader = OlderReader(plan.problems, accounts, on or timezone.localdate())
+    for key, fields in clients.items():
+        if key in cases:
+            plan.outcomes[key] = Outcome.SKIP
+        elif item := reader.item(key, fields):
+            plan.items.append(item)
+            plan.outcomes[key] = Outcome.CREATE
+            cases[key] = item.case
+        else:
+            plan.outcomes[key] = Outcome.ERROR
+    older_log.plan_notes(plan, records, clients, cases, accounts)
+    plan.notices += [notice for name, left in records.items() for notice in _tell_of(name, left)]
+    return plan
+
+
+def _records(content: bytes) -> dict[str, list[dict]]:
+    """Model name in small letters, without its app -> its records."""
+    try:
+        records: dict[str, list[dict]] = {}
+        for record in json.loads(content.decode("utf-8-sig")):
+            kept = {"pk": record["pk"], "fields": dict(record["fields"])}
+            records.setdefault(record["model"].rpartition(".")[2].lower(), []).append(kept)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UnusableFile(
+            _("This is no dump of the older CRM, or only a part of one. Make it again with its dumpdata command.")
+        ) from error
+    return records
+
+
+def _tell_of(name: str, records: list[dict]) -> list[str]:
+    if name == "userprofile":
+        text = _("User profile %(pk)s (user %(user)s, role %(role)s): make the user here by hand.")
+        return [
+            text % {"pk": each["pk"], "user": each["fields"].get("user"), "role": each["fields"].get("role")}
+            for each in records
+        ]
+    return [_("%(count)s records of %(name)s have no place here.") % {"count": len(records), "name": name}]
+
+
+def write(plan: OlderPlan, user=None) -> ImportRun:
+    """Everything of the plan in one transaction and one operation."""
+    with operation(Source.IMPORT, user=user), transaction.atomic():
+        for batch in batches(plan.items):
+            Client.objects.bulk_create_with_history([item.client for item in batch])
+            Case.objects.bulk_create_with_history([item.case for item in batch])
+            CaseStep.objects.bulk_create_with_history([step for item in batch for step in item.steps])
+        for batch in batches(plan.notes):
+            Note.objects.bulk_create_with_history(batch)
+        return store_run(plan, user)
