@@ -19,3 +19,7 @@ class OfficeAdminConfig(admin_apps.AdminConfig):
 
     default = False
     default_site = "crm.admin.site.OfficeSite"
+
+    def ready(self):
+        super().ready()
+        from crm.admin import register  # noqa: F401 after the other apps' pages, some of which it replaces

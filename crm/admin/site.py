@@ -12,7 +12,9 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 from unfold.sites import UnfoldAdminSite
 
+from crm import roles
 from crm.choices import Language
+from crm.models import User
 
 
 class OfficeSite(UnfoldAdminSite):
@@ -24,6 +26,9 @@ class OfficeSite(UnfoldAdminSite):
             path("language/", require_POST(self.admin_view(self.language)), name="language"),
             *super().get_urls(),
         ]
+
+    def autocomplete_view(self, request):
+        return import_string("crm.admin.base.ChoicesView").as_view(admin_site=self)(request)
 
     def search(self, request, extra_context=None):
         """Unfold's keeps results for five minutes in Django's cache: decrypted names, still shown after a person lost
@@ -71,6 +76,6 @@ class OfficeSite(UnfoldAdminSite):
 
 def _demo_logins():
     """On a desk whose office is the invented one only; production refuses to start with demo users."""
-    if not settings.DEBUG or not import_string("crm.models.User").objects.filter(is_demo=True, is_active=True).exists():
+    if not settings.DEBUG or not User.objects.filter(is_demo=True, is_active=True).exists():
         return []
-    return import_string("crm.demo.LOGINS")
+    return [login for login in import_string("crm.demo.LOGINS") if login.role != roles.CLIENT]

@@ -1,0 +1,34 @@
+"""The small page behind an action: a form, one POST, and the rule's answer beside the fields."""
+
+from django.shortcuts import render
+
+from crm.admin.base import back_to
+from crm.exceptions import CrmError
+
+
+def form_page(model_admin, request, form_class, act, *, title, about, back, submit, danger=False, prepare=None):
+    """`act(form)` does it and returns the response; a CrmError of it is shown on the form. Only a POST acts.
+
+    `prepare(form)` may add fields or widgets that need the request."""
+    form = form_class(request.POST or None)
+    if prepare:
+        prepare(form)
+    if request.method == "POST" and form.is_valid():
+        try:
+            return act(form)
+        except CrmError as error:
+            form.add_error(None, str(error))
+    request.current_app = model_admin.admin_site.name
+    context = {
+        **model_admin.admin_site.each_context(request),
+        "opts": model_admin.opts,
+        "model_admin": model_admin,
+        "title": title,
+        "about": about,
+        "form": form,
+        "media": model_admin.media + form.media,
+        "submit": submit,
+        "danger": danger,
+        "back": back_to(request, back),
+    }
+    return render(request, "admin/crm/form_page.html", context)

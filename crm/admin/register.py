@@ -1,0 +1,6 @@
+"""Importing this registers every page. Not in `__init__`, which the site itself (site.py) is imported through: what was
+registered while the site is being made would be lost."""
+
+from crm.admin import cases, clients, steps
+
+__all__ = ["cases", "clients", "steps"]

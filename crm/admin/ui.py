@@ -1,0 +1,41 @@
+"""Unfold's own classes, imported here and nowhere else (but for the site in site.py): it breaks between minor versions."""
+
+from unfold.admin import ModelAdmin, StackedInline, TabularInline
+from unfold.contrib.filters.admin import (
+    ChoicesDropdownFilter,
+    DropdownFilter,
+    MultipleChoicesDropdownFilter,
+    RangeDateFilter,
+    RangeNumericFilter,
+    RelatedDropdownFilter,
+)
+from unfold.contrib.import_export.forms import ExportForm
+from unfold.decorators import action, display
+from unfold.enums import ActionVariant
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+from unfold.views import ChangeList
+from unfold.widgets import (
+    CHECKBOX_CLASSES,
+    INPUT_CLASSES,
+    UnfoldAdminAutocompleteModelChoiceFieldWidget,
+    UnfoldAdminExpandableTextareaWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminSingleDateWidget,
+    UnfoldAdminTextareaWidget,
+    UnfoldAdminTextInputWidget,
+)
+
+__all__ = [
+    "CHECKBOX_CLASSES", "INPUT_CLASSES", "ActionVariant", "AdminPasswordChangeForm", "AutocompleteWidget", "ChangeList",
+    "ChoicesDropdownFilter", "DateWidget", "DropdownFilter", "ExpandableTextareaWidget", "ExportForm", "ModelAdmin",
+    "MultipleChoicesDropdownFilter", "RangeDateFilter", "RangeNumericFilter", "RelatedDropdownFilter", "SelectWidget",
+    "StackedInline", "TabularInline", "TextInputWidget", "TextareaWidget", "UserChangeForm", "UserCreationForm",
+    "action", "display",
+]  # fmt: skip
+
+AutocompleteWidget = UnfoldAdminAutocompleteModelChoiceFieldWidget
+DateWidget = UnfoldAdminSingleDateWidget
+ExpandableTextareaWidget = UnfoldAdminExpandableTextareaWidget
+SelectWidget = UnfoldAdminSelectWidget
+TextInputWidget = UnfoldAdminTextInputWidget
+TextareaWidget = UnfoldAdminTextareaWidget
