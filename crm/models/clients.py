@@ -14,6 +14,7 @@ from stdnum.exceptions import ValidationError as StdnumError
 from crm import search
 from crm.encryption import EncryptedCharField, EncryptedDateField, EncryptedEmailField, EncryptedTextField, Unreadable
 from crm.models.base import BATCH, CrmModel, CrmQuerySet, Stamped, with_references
+from crm.models.bulk import insert_rows
 
 REFERENCE_PREFIX = "C"
 
@@ -159,12 +160,15 @@ class Client(Stamped, CrmModel):
 
 class SearchTokenManager(models.Manager):
     def add(self, clients) -> None:
-        rows = [
-            SearchToken(client_id=client.pk, kind=kind, digest=digest)
-            for client in clients
-            for kind, digest in search.tokens(indexed_values(client))
-        ]
-        self.bulk_create(rows, batch_size=5 * BATCH)
+        insert_rows(
+            SearchToken,
+            ["client_id", "kind", "digest"],
+            (
+                (client.pk, kind, digest)
+                for client in clients
+                for kind, digest in search.tokens(indexed_values(client))
+            ),
+        )
 
     def refresh(self, client, fields=search.INDEXED_FIELDS) -> None:
         """Makes the stored tokens of these fields those of the client's values; writes only what differs."""
@@ -180,8 +184,9 @@ class SearchTokenManager(models.Manager):
             [SearchToken(client=client, kind=kind, digest=digest) for kind, digest in wanted - stored.keys()]
         )
 
-    def rebuild(self, clients) -> int:
-        """Writes the tokens of a queryset of clients anew, a batch a transaction; returns how many clients."""
+    def rebuild(self, clients, progress=None) -> int:
+        """Writes the tokens of a queryset of clients anew, a batch a transaction; returns how many clients, and tells
+        `progress` after each batch."""
         done = 0
         keys = list(clients.order_by("pk").values_list("pk", flat=True))
         for start in range(0, len(keys), BATCH):
@@ -192,13 +197,15 @@ class SearchTokenManager(models.Manager):
                 self.filter(client__in=batch).delete()
                 self.add(Client.objects.filter(pk__in=batch).only("pk", *search.INDEXED_FIELDS))
             done += len(batch)
+            if progress:
+                progress(done)
         return done
 
 
 def indexed_values(client, fields=search.INDEXED_FIELDS) -> dict[str, str]:
     """A value that cannot be read has no tokens."""
     values = {name: getattr(client, name) for name in fields}
-    return {name: value for name, value in values.items() if value and not isinstance(value, Unreadable)}
+    return {name: str(value) for name, value in values.items() if value and not isinstance(value, Unreadable)}
 
 
 class SearchToken(models.Model):
