@@ -27,7 +27,7 @@ from crm.imports.writing import write
 from crm.models import ImportRun
 
 __all__ = [
-    "Outcome", "Plan", "RowProblem", "UnusableFile", "check", "confirm", "content", "keep", "kept",
+    "Outcome", "Plan", "RowProblem", "UnusableFile", "check", "confirm", "keep", "kept", "kept_content", "read",
     "write",
 ]  # fmt: skip
 
@@ -82,7 +82,7 @@ def kept(user):
     return ImportRun.objects.filter(user=user, state=RunState.CHECKED, created_at__gte=timezone.now() - KEPT_FOR)
 
 
-def content(run: ImportRun) -> bytes:
+def kept_content(run: ImportRun) -> bytes:
     return base64.b64decode(run.file)
 
 
@@ -93,7 +93,7 @@ def confirm(run: ImportRun, user, *, all_or_nothing: bool = False) -> Plan:
     run = waiting.first()
     if run is None:
         raise NotAllowed()
-    plan = check(content(run), run.file_name, user)
+    plan = check(kept_content(run), run.file_name, user)
     with transaction.atomic():
         if not waiting.update(state=RunState.RUNNING):
             raise NotAllowed()
