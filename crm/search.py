@@ -44,6 +44,7 @@ WHOLE_KINDS = {
     "id_document_number": Kind.ID_DOCUMENT,
     "business_id": Kind.BUSINESS_ID,
 }
+NUMBER_KINDS = {Kind.PHONE, Kind.BIRTH_NUMBER, Kind.BUSINESS_ID}
 FIELD_KINDS = {"full_name": (Kind.NAME, Kind.NAME_KEY)} | {field: (kind,) for field, kind in WHOLE_KINDS.items()}
 INDEXED_FIELDS = tuple(FIELD_KINDS)
 
@@ -115,8 +116,11 @@ def tokens(values: dict[str, str]) -> set[tuple[str, bytes]]:
 
 
 def whole_digests(text: str) -> Iterator[tuple[str, bytes]]:
-    """What a search text may be as a whole value, a pair for each kind."""
+    """What a search text may be as a whole value, a pair for each kind. A text with letters is no number."""
+    has_letters = any(char.isalpha() for char in text)
     for kind in WHOLE_KINDS.values():
+        if has_letters and kind in NUMBER_KINDS:
+            continue
         if folded := fold_value(kind, text):
             yield kind.value, digest(kind, folded)
 

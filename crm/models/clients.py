@@ -74,13 +74,13 @@ class ClientQuerySet(CrmQuerySet):
         return self.filter(found)
 
     def update(self, **values):
-        indexed = bool(values.keys() & set(search.INDEXED_FIELDS))
+        if not values.keys() & set(search.INDEXED_FIELDS):
+            return super().update(**values)
         with transaction.atomic():
             # Read before the write: the filter may be about what changes.
-            keys = list(self.values_list("pk", flat=True)) if indexed else []
+            keys = list(self.values_list("pk", flat=True))
             changed = super().update(**values)
-            if keys:
-                SearchToken.objects.rebuild(Client.objects.filter(pk__in=keys))
+            SearchToken.objects.rebuild(Client.objects.filter(pk__in=keys))
         return changed
 
     update.alters_data = True
@@ -160,14 +160,11 @@ class Client(Stamped, CrmModel):
 
 class SearchTokenManager(models.Manager):
     def add(self, clients) -> None:
+        clients = list(clients)  # read to the end before COPY takes the connection
         insert_rows(
             SearchToken,
             ["client_id", "kind", "digest"],
-            (
-                (client.pk, kind, digest)
-                for client in clients
-                for kind, digest in search.tokens(indexed_values(client))
-            ),
+            ((client.pk, kind, digest) for client in clients for kind, digest in search.tokens(indexed_values(client))),
         )
 
     def refresh(self, client, fields=search.INDEXED_FIELDS) -> None:
