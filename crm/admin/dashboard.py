@@ -78,12 +78,14 @@ def my_day(request, context):
     whose = request.GET.get("whose")
     if whose not in (MINE, ALL) or not has_own:
         whose = MINE if has_own else ALL
+    # Added to the addresses of lists, so that they show what was counted here.
+    adviser = f"&adviser={user.pk}" if whose == MINE else ""
     cases, steps = Case.objects.visible_to(user), CaseStep.objects.visible_to(user)
     if whose == MINE:
         cases = cases.filter(own)
         steps = steps.filter(Q(case__adviser=user) | Q(case__stand_in=user))
-    buckets = _buckets(steps, today, whose)
-    by_step, by_status = _by_step(cases), _by_status(cases)
+    buckets = _buckets(steps, today, adviser)
+    by_step, by_status = _by_step(cases, adviser), _by_status(cases, adviser)
     context |= {
         "today": today,
         "has_own": has_own,
@@ -100,7 +102,7 @@ def my_day(request, context):
     return context
 
 
-def _buckets(steps, today: datetime.date, whose: str) -> list[Bucket]:
+def _buckets(steps, today: datetime.date, adviser: str) -> list[Bucket]:
     until = today + datetime.timedelta(days=badges.SOON_DAYS)
     due = steps.pending().of_active_cases()
     parts = {
@@ -137,7 +139,7 @@ def _buckets(steps, today: datetime.date, whose: str) -> list[Bucket]:
                 empty=empty,
                 count=counts[key],
                 rows=[_row(step, today) for step in rows],
-                url=list_url(CaseStep, f"due={key}&whose={whose}"),
+                url=list_url(CaseStep, f"quick={key}{adviser}"),
             )
         )
     return found
@@ -163,7 +165,7 @@ def _tick_url(step: CaseStep) -> str:
     return reverse("admin:crm_casestep_complete", args=[step.pk])
 
 
-def _by_step(cases) -> list[dict]:
+def _by_step(cases, adviser: str) -> list[dict]:
     """Active cases by the step that they stand at; steps without a case too, or a gap would look like an error."""
     counts = dict(cases.active().order_by().values_list("current_step").annotate(Count("pk")))
     return [
@@ -171,20 +173,20 @@ def _by_step(cases) -> list[dict]:
             "number": step.number,
             "name": step.name,
             "count": counts.get(step.pk, 0),
-            "url": list_url(Case, f"current_step__id__exact={step.pk}"),
+            "url": list_url(Case, f"current_step__id__exact={step.pk}{adviser}"),
         }
         for step in Step.objects.all()
         if step.is_active or step.pk in counts
     ]
 
 
-def _by_status(cases) -> list[dict]:
+def _by_status(cases, adviser: str) -> list[dict]:
     counts = dict(cases.order_by().values_list("status").annotate(Count("pk")))
     return [
         {
             "badge": badges.choice(status, status.label),
             "count": counts.get(status, 0),
-            "url": list_url(Case, f"status__exact={status.value}"),
+            "url": list_url(Case, f"status__exact={status.value}{adviser}"),
         }
         for status in CaseStatus
     ]

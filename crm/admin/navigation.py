@@ -33,6 +33,7 @@ from crm.models import (
 
 SHORTEST_TERM = 3
 MOST_RESULTS = 10
+MOST_COUNTED = 99
 
 
 @dataclasses.dataclass
@@ -127,10 +128,12 @@ def change_url(row) -> str:
 
 
 def own_overdue(request):
-    """How many of one's own cases are overdue; nothing for none. One count over an adviser's few rows, so not cached:
-    a number that stays after the step was ticked would be read as a bug."""
-    cases = Case.objects.active().filter(Q(adviser=request.user) | Q(stand_in=request.user))
-    return cases.filter(next_deadline__lt=timezone.localdate()).count() or None
+    """How many steps of one's own cases are overdue; nothing for none. It stands on every page, so the count stops at a
+    hundred rows; it is not cached, for a number that stays after a step was ticked would be read as a bug."""
+    own = Q(case__adviser=request.user) | Q(case__stand_in=request.user)
+    steps = CaseStep.objects.overdue(timezone.localdate()).filter(own).order_by()
+    count = steps[: MOST_COUNTED + 1].count()
+    return f"{MOST_COUNTED}+" if count > MOST_COUNTED else count or None
 
 
 def search_clients(request, search_term: str) -> list[Found]:
