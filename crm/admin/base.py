@@ -30,6 +30,7 @@ STYLES = {"all": ("crm/case.css",)}
 FORM_FIELDS = {
     models.DecimalField: {"form_class": NumberField, "widget": NumberWidget},
     models.DateField: {"form_class": LocalDateField, "widget": LocalDateWidget},
+    models.TextField: {"widget": ui.ExpandableTextareaWidget},
 }
 
 

@@ -4,6 +4,7 @@ from django.contrib import admin, messages
 from django.http import HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import format_html
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
@@ -11,7 +12,9 @@ from crm import affordability, workflow
 from crm.admin import badges, step_actions, values
 from crm.admin.base import CrmAdmin
 from crm.admin.case_actions import CaseActions
+from crm.admin.exports import ExportAdminMixin
 from crm.admin.filters import AdviserFilter, CaseQuickFilter, DateRange, NumberRange
+from crm.admin.imports import ImportAdminMixin
 from crm.admin.parts import (
     CommissionInline,
     DocumentInline,
@@ -44,9 +47,9 @@ def progress(case: Case, today) -> list[dict]:
 
 
 @admin.register(Case)
-class CaseAdmin(CaseActions, CrmAdmin):
+class CaseAdmin(ImportAdminMixin, ExportAdminMixin, CaseActions, CrmAdmin):
     list_display = (
-        "reference", "client_name", "status_badge", "adviser", "lender", "current", "deadline", "amount", "opened_on",
+        "reference", "client_name", "status_badge", "adviser", "lender", "current", "deadline", "amount", "opened",
     )  # fmt: skip
     list_display_links = ("reference", "client_name")
     list_select_related = ("client", "adviser", "lender", "current_step")
@@ -138,7 +141,7 @@ class CaseAdmin(CaseActions, CrmAdmin):
 
     @display(description=_("client"))
     def client_name(self, case):
-        return case.client.full_name
+        return format_html('<span class="hd-nowrap">{}</span>', case.client.full_name)
 
     @display(description=_("status"), ordering="status")
     def status_badge(self, case):
@@ -155,6 +158,10 @@ class CaseAdmin(CaseActions, CrmAdmin):
     @display(description=_("amount (CZK)"), ordering="loan_amount_czk", formatting="price")
     def amount(self, case):
         return values.money_cell(case.loan_amount_czk)
+
+    @display(description=_("opened on"), ordering="opened_on")
+    def opened(self, case):
+        return format_html('<span class="hd-nowrap">{}</span>', values.date(case.opened_on))
 
     def for_choices(self, queryset):
         return queryset.select_related("client").only("reference", "client__reference", "client__full_name")

@@ -8,7 +8,9 @@ from django.utils.translation import gettext_lazy as _
 
 from crm.admin import badges
 from crm.admin.base import CrmAdmin, CrmTabularInline
+from crm.admin.exports import ExportAdminMixin
 from crm.admin.filters import DateRange
+from crm.admin.imports import ImportAdminMixin
 from crm.admin.ui import display
 from crm.models import Case, Client, Consent, FinanceItem, Identification
 
@@ -64,7 +66,7 @@ class ClientCaseInline(CrmTabularInline):
 
 
 @admin.register(Client)
-class ClientAdmin(CrmAdmin):
+class ClientAdmin(ImportAdminMixin, ExportAdminMixin, CrmAdmin):
     list_display = ("reference", "name", "cases", "updated_at")
     list_display_links = ("reference", "name")
     list_encrypted = ("full_name",)

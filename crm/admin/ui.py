@@ -19,6 +19,7 @@ from unfold.widgets import (
     INPUT_CLASSES,
     UnfoldAdminAutocompleteModelChoiceFieldWidget,
     UnfoldAdminExpandableTextareaWidget,
+    UnfoldAdminFileFieldWidget,
     UnfoldAdminSelectWidget,
     UnfoldAdminSingleDateWidget,
     UnfoldAdminTextareaWidget,
@@ -27,15 +28,16 @@ from unfold.widgets import (
 
 __all__ = [
     "CHECKBOX_CLASSES", "INPUT_CLASSES", "ActionVariant", "AdminPasswordChangeForm", "AutocompleteWidget", "ChangeList",
-    "ChoicesDropdownFilter", "DateWidget", "DropdownFilter", "ExpandableTextareaWidget", "ExportForm", "ModelAdmin",
-    "MultipleChoicesDropdownFilter", "RangeDateFilter", "RangeNumericFilter", "RelatedDropdownFilter", "SelectWidget",
-    "StackedInline", "TabularInline", "TextInputWidget", "TextareaWidget", "UserChangeForm", "UserCreationForm",
+    "ChoicesDropdownFilter", "DateWidget", "DropdownFilter", "ExpandableTextareaWidget", "ExportForm", "FileWidget",
+    "ModelAdmin", "MultipleChoicesDropdownFilter", "RangeDateFilter", "RangeNumericFilter", "RelatedDropdownFilter",
+    "SelectWidget", "StackedInline", "TabularInline", "TextInputWidget", "TextareaWidget", "UserChangeForm", "UserCreationForm",
     "action", "display",
 ]  # fmt: skip
 
 AutocompleteWidget = UnfoldAdminAutocompleteModelChoiceFieldWidget
 DateWidget = UnfoldAdminSingleDateWidget
 ExpandableTextareaWidget = UnfoldAdminExpandableTextareaWidget
+FileWidget = UnfoldAdminFileFieldWidget
 SelectWidget = UnfoldAdminSelectWidget
 TextInputWidget = UnfoldAdminTextInputWidget
 TextareaWidget = UnfoldAdminTextareaWidget

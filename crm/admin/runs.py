@@ -1,0 +1,114 @@
+"""What machines did, to be looked at: imports, exports, jobs, backups, messages; and the queue itself. All read-only:
+a schedule's function is free text that the worker would run."""
+
+from django.contrib import admin
+from django.utils.translation import gettext_lazy as _
+from django_q.models import Failure, OrmQ, Schedule, Success
+
+from crm.admin import badges
+from crm.admin.base import ReadOnlyAdmin
+from crm.admin.ui import ChoicesDropdownFilter, display
+from crm.models import BackupRun, Case, ExportRun, ImportRun, JobRun, MessageLog
+
+
+class RunAdmin(ReadOnlyAdmin):
+    list_filter = (("state", ChoicesDropdownFilter), "created_at")
+    list_select_related = ("user",)
+
+    @display(description=_("state"), ordering="state")
+    def state_badge(self, run):
+        return badges.choice(run.state, run.get_state_display())
+
+    @display(description=_("by"))
+    def by(self, run):
+        return run.user_name or str(run.user or "–")
+
+
+@admin.register(ImportRun)
+class ImportRunAdmin(RunAdmin):
+    list_display = (
+        "created_at", "file_name", "by", "state_badge", "rows", "created_count", "updated_count", "skipped_count",
+        "error_count",
+    )  # fmt: skip
+    search_fields = ("file_name",)
+    fields = (*list_display, "finished_at", "sha256", "operation_id", "message")
+
+
+@admin.register(ExportRun)
+class ExportRunAdmin(RunAdmin):
+    list_display = ("created_at", "model", "format", "by", "state_badge", "rows", "reason")
+    search_fields = ("model", "reason")
+    fields = (*list_display, "finished_at", "filter", "columns", "sha256", "operation_id", "message")
+
+
+@admin.register(JobRun)
+class JobRunAdmin(RunAdmin):
+    list_display = ("created_at", "name", "slot", "state_badge", "attempts", "started_at", "finished_at")
+    search_fields = ("name", "slot")
+    fields = (*list_display, "by", "operation_id", "message")
+
+
+@admin.register(BackupRun)
+class BackupRunAdmin(RunAdmin):
+    list_display = ("created_at", "file_name", "state_badge", "size_bytes", "verified_at")
+    search_fields = ("file_name",)
+    fields = (*list_display, "finished_at", "by", "sha256", "operation_id", "message")
+
+
+@admin.register(MessageLog)
+class MessageLogAdmin(ReadOnlyAdmin):
+    list_display = ("created_at", "subject", "kind", "case", "state_badge", "sent_at", "error")
+    list_display_links = ("created_at", "subject")
+    list_select_related = ("case",)
+    list_filter = (("state", ChoicesDropdownFilter), "kind", "created_at")
+    search_fields = ("subject", "case__reference")
+    fields = ("created_at", "kind", "case", "recipient", "subject", "body", "state_badge", "sent_at", "error")
+
+    def get_queryset(self, request):
+        rows = super().get_queryset(request)
+        if request.user.has_perm("crm.view_all_cases"):
+            return rows
+        return rows.filter(case__in=Case.objects.visible_to(request.user))
+
+    @display(description=_("state"), ordering="state")
+    def state_badge(self, message):
+        return badges.choice(message.state, message.get_state_display())
+
+
+# --- The queue. Another app registered plain pages for it, where inputs are invisible and everything can be edited. ---
+for model in (Schedule, Success, Failure, OrmQ):
+    if admin.site.is_registered(model):
+        admin.site.unregister(model)
+
+
+class TaskAdmin(ReadOnlyAdmin):
+    """Arguments are ids; results may be long, so lists leave them out."""
+
+    list_display = ("name", "func", "group", "started", "stopped", "attempt_count")
+    list_defer = ("args", "kwargs", "result")
+    search_fields = ("name", "func", "group")
+    fields = ("id", "name", "func", "group", "started", "stopped", "attempt_count", "cluster")
+
+
+@admin.register(Success)
+class SuccessAdmin(TaskAdmin):
+    pass
+
+
+@admin.register(Failure)
+class FailureAdmin(TaskAdmin):
+    fields = (*TaskAdmin.fields, "result")
+
+
+@admin.register(Schedule)
+class ScheduleAdmin(ReadOnlyAdmin):
+    list_display = ("name", "func", "schedule_type", "cron", "next_run", "repeats")
+    search_fields = ("name", "func")
+    fields = ("name", "func", "args", "kwargs", "schedule_type", "cron", "minutes", "next_run", "repeats", "cluster")
+
+
+@admin.register(OrmQ)
+class OrmQAdmin(ReadOnlyAdmin):
+    list_display = ("id", "key", "lock")
+    list_defer = ("payload",)
+    fields = ("id", "key", "lock")

@@ -1,0 +1,183 @@
+"""People who log in, their one role, the roles themselves, and who is locked out. Only an administrator changes these:
+whoever could change a role could give himself every permission there is."""
+
+from axes.models import AccessAttempt
+from axes.utils import reset
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.auth.admin import UserAdmin as AuthUserAdmin
+from django.contrib.auth.models import Group
+from django.db.models import Count
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from crm import roles
+from crm.admin.base import CrmAdmin, ReadOnlyAdmin
+from crm.admin.forms import SafeFormMixin
+from crm.admin.ui import AdminPasswordChangeForm, SelectWidget, UserChangeForm, UserCreationForm, display
+from crm.models import User
+
+ROLE_NAMES = {
+    roles.ADMINISTRATOR: _("Administrator"),
+    roles.MANAGER: _("Manager"),
+    roles.ADVISER: _("Adviser"),
+    roles.ASSISTANT: _("Assistant"),
+    roles.AUDITOR: _("Auditor"),
+    roles.CLIENT: _("Client"),
+}
+
+
+def is_administrator(user) -> bool:
+    return user.is_superuser or roles.role_of(user) == roles.ADMINISTRATOR
+
+
+def role_field() -> forms.ChoiceField:
+    return forms.ChoiceField(label=_("Role"), choices=ROLE_NAMES.items(), widget=SelectWidget)
+
+
+class UserForm(SafeFormMixin, UserChangeForm):
+    role = role_field()
+
+    class Meta:
+        model = User
+        fields = "__all__"
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if "role" in self.fields:
+            self.initial.setdefault("role", roles.role_of(self.instance))
+
+
+class NewUserForm(SafeFormMixin, UserCreationForm):
+    role = role_field()
+
+    class Meta(UserCreationForm.Meta):
+        model = User
+        fields = ("username",)
+
+
+@admin.register(User)
+class UserAdmin(CrmAdmin, AuthUserAdmin):
+    form = UserForm
+    add_form = NewUserForm
+    change_password_form = AdminPasswordChangeForm
+    list_display = ("username", "full_name", "email", "role", "is_active", "absent_from", "absent_until", "last_login")
+    list_display_links = ("username", "full_name")
+    list_filter = ("is_active", "is_staff", "groups")
+    search_fields = ("username", "first_name", "last_name", "email")
+    ordering = ("last_name", "first_name", "username")
+    filter_horizontal = ()
+    readonly_fields = ("last_login", "date_joined")
+    add_fieldsets = (
+        (
+            None,
+            {
+                "fields": (
+                    "username",
+                    ("first_name", "last_name"),
+                    ("email", "language"),
+                    "role",
+                    "usable_password",
+                    "password1",
+                    "password2",
+                )
+            },
+        ),
+    )
+    fieldsets = (
+        (None, {"fields": ("username", "password", ("first_name", "last_name"), ("email", "language"))}),
+        (_("Absence"), {"fields": (("absent_from", "absent_until"),)}),
+        (_("Access"), {"fields": ("role", "is_active", ("last_login", "date_joined"))}),
+    )
+
+    def get_fieldsets(self, request, obj=None):
+        """Whoever only looks needs neither the hash nor a field to choose a role."""
+        if obj and not self.has_change_permission(request, obj):
+            return (
+                (None, {"fields": ("username", "full_name", "email", "role", "is_active")}),
+                (_("Absence"), {"fields": ("absent_from", "absent_until")}),
+            )
+        return super().get_fieldsets(request, obj)
+
+    def get_readonly_fields(self, request, obj=None):
+        if obj and not self.has_change_permission(request, obj):
+            return (*super().get_readonly_fields(request, obj), "full_name", "role")
+        return super().get_readonly_fields(request, obj)
+
+    def has_add_permission(self, request):
+        return super().has_add_permission(request) and is_administrator(request.user)
+
+    def has_change_permission(self, request, obj=None):
+        return super().has_change_permission(request, obj) and self._may_touch(request, obj)
+
+    def has_delete_permission(self, request, obj=None):
+        return super().has_delete_permission(request, obj) and self._may_touch(request, obj)
+
+    def _may_touch(self, request, obj) -> bool:
+        if obj is not None and obj.is_superuser and not request.user.is_superuser:
+            return False
+        return is_administrator(request.user)
+
+    def has_choice_permission(self, request) -> bool:
+        return request.user.is_staff
+
+    def for_choices(self, queryset):
+        return queryset.filter(is_staff=True, is_active=True)
+
+    def for_list(self, request, queryset):
+        return super().for_list(request, queryset).prefetch_related("groups").defer("password")
+
+    def save_model(self, request, obj, form, change):
+        super().save_model(request, obj, form, change)
+        role = form.cleaned_data.get("role")
+        if role and role != roles.role_of(obj):
+            roles.assign(obj, role)
+
+    @display(description=_("name"), ordering="last_name")
+    def full_name(self, user):
+        return user.get_full_name() or "–"
+
+    @display(description=_("role"))
+    def role(self, user):
+        name = roles.role_of(user)
+        return ROLE_NAMES.get(name, name) or "–"
+
+
+admin.site.unregister(Group)
+
+
+@admin.register(Group)
+class GroupAdmin(ReadOnlyAdmin):
+    """The roles, kept in step with code (crm.roles)."""
+
+    list_display = ("name", "members")
+    search_fields = ("name",)
+    fields = ("name", "permissions")
+
+    def for_list(self, request, queryset):
+        return super().for_list(request, queryset).annotate(member_count=Count("user"))
+
+    @display(description=_("members"))
+    def members(self, group):
+        return group.member_count
+
+
+@admin.register(AccessAttempt)
+class LockoutAdmin(ReadOnlyAdmin):
+    """Failed logins. What was typed is not shown. An administrator lets somebody in before the waiting is over."""
+
+    list_display = ("attempt_time", "username", "ip_address", "failures_since_start")
+    list_defer = ("get_data", "post_data")
+    search_fields = ("username", "ip_address")
+    fields = ("attempt_time", "username", "ip_address", "user_agent", "failures_since_start")
+    actions = ("unlock",)
+
+    def has_unlock_permission(self, request) -> bool:
+        return is_administrator(request.user)
+
+    @admin.action(description=_("Unlock"), permissions=["unlock"])
+    def unlock(self, request, queryset):
+        count = 0
+        for attempt in queryset:
+            count += reset(username=attempt.username) + reset(ip=attempt.ip_address)
+        messages.success(request, ngettext("%d lock was lifted.", "%d locks were lifted.", count) % count)
