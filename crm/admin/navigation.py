@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from axes.models import AccessAttempt
 from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.models import Group
@@ -9,23 +10,29 @@ from django.db.models import Q
 from django.templatetags.static import static
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django_q.models import Failure, OrmQ, Schedule, Success
 
 from crm.models import (
     BackupRun,
     Case,
+    CaseParty,
     CaseStep,
     Client,
     Commission,
+    Consent,
     Document,
     DocumentType,
     ExportRun,
+    FinanceItem,
+    Identification,
     ImportRun,
     JobRun,
     Lender,
     MessageLog,
     Note,
+    Property,
     RegulatoryLimit,
     Step,
     User,
@@ -48,6 +55,8 @@ class Found:
 
 def sidebar(request):
     """Only lists that this person may open: each list's own admin is asked, so a link never ends in a 403."""
+    # Open when one is inside; else a title to click.
+    seldom = {_("Records"), _("Queue")}
     groups = [
         (
             "",
@@ -59,6 +68,16 @@ def sidebar(request):
                 (_("Documents"), "description", Document),
                 (_("Notes"), "sticky_note_2", Note),
                 (_("Commissions"), "payments", Commission),
+            ],
+        ),
+        (
+            _("Records"),
+            [
+                (_plural(CaseParty), "groups", CaseParty),
+                (_plural(Property), "apartment", Property),
+                (_plural(FinanceItem), "account_balance_wallet", FinanceItem),
+                (_plural(Consent), "approval_delegation", Consent),
+                (_plural(Identification), "fingerprint", Identification),
             ],
         ),
         (
@@ -89,16 +108,28 @@ def sidebar(request):
                 (_("Failed"), "error", Failure),
             ],
         ),
-        (_("People"), [(_("Users"), "person", User), (_("Roles"), "badge", Group)]),
+        (
+            _("People"),
+            [
+                (_("Users"), "person", User),
+                (_("Roles"), "badge", Group),
+                (_plural(AccessAttempt), "lock", AccessAttempt),
+            ],
+        ),
     ]
     return [
         {
             "title": title,
             "separator": bool(title),
+            "collapsible": title in seldom,
             "items": [_item(*entry) for entry in entries if _may_open(request, entry[2])],
         }
         for title, entries in groups
     ]
+
+
+def _plural(model) -> str:
+    return capfirst(model._meta.verbose_name_plural)
 
 
 def _may_open(request, model) -> bool:
