@@ -1,0 +1,301 @@
+"""Files of our own exports: unchanged they change nothing, and what differs is an update of that record alone."""
+
+import datetime
+import io
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import translation
+
+from crm import exports, imports
+from crm.encryption import encrypt_str
+from crm.models import Case, CaseStep, Client, User
+from crm.models.steps import LENDER_SELECTION
+from crm.tests.factories import make_case, make_catalogue, make_client, make_lender, make_user
+from crm.tests.imports.workbooks import csv
+
+TODAY = datetime.date(2026, 3, 2)
+SAMPLES = Path(__file__).parent / "samples"
+pytestmark = pytest.mark.django_db
+
+AWKWARD = [
+    "=HYPERLINK(\"http://x\")", "'=1+1", "''x", "+420 777", "-5", "@SUM", "Byt \"3+kk\"; dům", "a\r\nb\r\n\r\nc", "\tx",
+    "1. 2. 2025", "0.8", "80 %", "007", "gA", "🏡", "＝1", "'", "  spaces  inside  ", "TRUE", "1e5", "½ × 2",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _catalogue(db):
+    make_catalogue()
+
+
+@pytest.fixture
+def full_office(adviser):
+    """Records with every column filled, and awkward texts in the free ones."""
+    alice = make_client(
+        "Ing.  Alice  Nováková, Ph.D.", email="alice@example.com", phone="+420 777 123 456", birth_number="855101/0001",
+        birth_date=datetime.date(1985, 1, 1), birth_place="Brno", street="Dlouhá 1", city="Praha", postal_code="01001",
+        mailing_address="a\r\nb", id_document_number="012345", id_document_issuer="MÚ", bank_account="19-2000145399/0800",
+        employer="=ACME", business_id="27074358", note="'poznámka", citizenship="CZ", legacy_id="101",
+        id_document_valid_until=datetime.date(2030, 1, 1), retention_until=datetime.date(2040, 1, 1),
+    )  # fmt: skip
+    other = make_user(first_name="Petra", last_name="Radová")
+    make_case(
+        alice, adviser=adviser, stand_in=other, opened_on=datetime.date(2026, 1, 5), purpose_kind="purchase",
+        loan_purpose="<b>byt</b>", property_price_czk=Decimal("5000000.50"), loan_amount_czk=Decimal("4000000"),
+        own_funds_czk=Decimal("0"), ltv_percent=Decimal("0.80"), proposed_terms="-1", lender=make_lender("KB; a.s."),
+        approved_terms="=1", approved_amount_czk=Decimal("1234.56"), approved_own_funds_czk=Decimal("1.234") * 1000,
+        approved_ltv_percent=Decimal("120"), decided_on=datetime.date(2026, 2, 1), interest_rate_percent=Decimal("0.125"),
+        term_months=360, fixation_years=5, fixation_until=datetime.date(2031, 1, 1), monthly_payment_czk=Decimal("0.99"),
+        contract_number="0001", dti=Decimal("8.50"), dsti_percent=Decimal("2.00"), legacy_id="101",
+    )  # fmt: skip
+    for number, text in enumerate(AWKWARD):
+        client = make_client(f"Bob {number}", note=text, employer=text.strip()[:200], city=text.strip()[:200])
+        make_case(client, loan_purpose=text, proposed_terms=text)
+    declined = make_case(make_client("Charlie"))
+    Case.objects.filter(pk=declined.pk).update(status="declined", rejection_reason="=registr", next_deadline=None)
+    return alice
+
+
+def exported(model, file_format, language="en", user=None, columns=None) -> bytes:
+    target = io.BytesIO()
+    with translation.override(language):
+        exports.write(model.objects.all(), target, file_format=file_format, user=user, columns=columns)
+    return target.getvalue()
+
+
+def check(content, file_format="csv", user=None):
+    return imports.check(content, f"x.{file_format}", user, on=TODAY)
+
+
+def load(header, *rows, user=None):
+    plan = check(csv(*rows, header=header), user=user)
+    imports.write(plan, user)
+    return plan
+
+
+def history_count():
+    return sum(model.history.count() for model in (Client, Case, CaseStep))
+
+
+@pytest.mark.parametrize("language", ["en", "cs"])
+@pytest.mark.parametrize("file_format", ["csv", "xlsx"])
+@pytest.mark.parametrize("model", [Client, Case])
+def test_what_was_exported_can_be_imported_again_unchanged(full_office, model, file_format, language):
+    before = history_count()
+    plan = check(exported(model, file_format, language), file_format)
+    imports.write(plan)
+    rows = model.objects.count()
+    assert plan.summary_line() == f"{rows} rows: 0 created, 0 updated, {rows} skipped, 0 errors"
+    assert (plan.problems, history_count()) == ([], before)
+
+
+def test_an_export_of_one_language_is_imported_in_the_other(full_office):
+    content = exported(Case, "xlsx", "cs")
+    with translation.override("en"):
+        assert check(content, "xlsx").skipped == Case.objects.count()
+
+
+def test_a_cell_that_differs_is_an_update_of_that_field_alone():
+    client = make_client("Alice", email="old@example.com", phone="777")
+    load(["Reference", "Full name", "E-mail", "Phone"], [client.reference, "Alice", "new@example.com", "777"])
+    client.refresh_from_db()
+    assert (client.email, client.phone) == ("new@example.com", "777")
+    record = client.history.first()
+    assert (record.history_type, record.source, record.email) == ("~", "import", "new@example.com")
+    assert [change.field for change in record.diff_against(record.prev_record).changes] == ["email"]
+    assert Client.objects.search("new@example.com").exists() and not Client.objects.search("old@example.com").exists()
+
+
+def test_an_empty_cell_leaves_the_value():
+    client = make_client("Alice", email="alice@example.com")
+    plan = load(["reference", "full_name", "email"], [client.reference, "", ""])
+    client.refresh_from_db()
+    assert (plan.skipped, client.full_name, client.email) == (1, "Alice", "alice@example.com")
+
+
+def test_cases_are_updated_by_reference_with_lender_adviser_and_amounts(adviser):
+    case = make_case(make_client("Alice"))
+    lender = make_lender("Banka Pod Lipou", aliases=["BPL"])
+    plan = load(
+        ["Reference", "Client", "Lender", "Adviser", "Loan amount (CZK)", "LTV (%)", "Interest rate (% a year)"],
+        [case.reference, case.client.reference, "b.p.l.", adviser.username, "3 mil.", "0.8", "3,99 %"],
+    )
+    case.refresh_from_db()
+    assert plan.updated == 1
+    assert (case.lender, case.adviser, case.loan_amount_czk) == (lender, adviser, Decimal("3000000"))
+    assert (case.ltv_percent, case.interest_rate_percent) == (Decimal("80"), Decimal("3.99"))
+
+
+def test_rows_match_by_the_older_crms_id_where_there_is_no_reference():
+    client = make_client("Alice", legacy_id="101")
+    plan = load(["id in the older CRM", "full name"], ["101", "Alice Nová"], ["102", "Bob"])
+    client.refresh_from_db()
+    assert (client.full_name, Client.objects.get(legacy_id="102").full_name) == ("Alice Nová", "Bob")
+    assert plan.summary_line() == "2 rows: 1 created, 1 updated, 0 skipped, 0 errors"
+
+
+def test_a_new_client_among_exported_ones_is_created_once():
+    rows = ["reference", "full name", "e-mail"], ["", "Dana Nová", "dana@example.com"]
+    assert (load(*rows).created, load(*rows).skipped, Client.objects.count()) == (1, 1, 1)
+
+
+def test_a_new_client_who_says_more_than_a_namesake_is_created_and_told():
+    make_client("Dana Nová")
+    plan = load(["reference", "full name", "e-mail"], ["", "Dana Nová", "dana@example.com"])
+    assert (plan.created, len(plan.problems), plan.problems[0].severity) == (1, 1, "warning")
+
+
+def test_a_new_case_of_a_client_has_its_steps_and_is_created_once():
+    client = make_client("Alice")
+    rows = ["reference", "client", "opened on", "lender"], ["", client.reference, "1.2.2025", "Banka Na Rohu"]
+    assert (load(*rows).created, load(*rows).skipped) == (1, 1)
+    case = client.cases.get()
+    assert (case.steps.count(), case.opened_on) == (15, datetime.date(2025, 2, 1))
+    assert case.steps.get(step__code=LENDER_SELECTION).note == "Banka Na Rohu"
+
+
+def test_an_unknown_lender_of_a_stored_case_is_kept_once():
+    case = make_case(make_client("Alice"), lender=make_lender())
+    rows = ["reference", "client", "lender"], [case.reference, case.client.reference, "Banka Na Rohu"]
+    assert (load(*rows).updated, load(*rows).skipped) == (1, 1)
+    case.refresh_from_db()
+    step = case.steps.get(step__code=LENDER_SELECTION)
+    assert (step.note, case.lender) == ("Banka Na Rohu", make_lender())
+    assert step.history.first().history_type == "~"
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("status", "approved"), ("rejection reason", "registr"), ("adviser", "nobody"), ("opened on", "31.2.2025"),
+        ("loan amount (CZK)", "-1"), ("term (months)", "0"), ("lender", "gAAAAABx"), ("kind of purpose", "cosi"),
+        ("client", "C-999999"), ("LTV (%)", "1,5"),
+    ],
+)  # fmt: skip
+def test_what_an_import_may_not_change_refuses_the_row(column, value):
+    case = make_case(make_client("Alice"))
+    before = history_count()
+    plan = load(["reference", "client", column], [case.reference, case.client.reference, value]) if column != "client" \
+        else load(["reference", "client"], [case.reference, value])  # fmt: skip
+    assert [(problem.column, problem.is_error) for problem in plan.problems] == [(column, True)]
+    assert history_count() == before
+
+
+def test_somebody_who_left_gets_no_cases():
+    left = make_user(first_name="Petra", last_name="Radová", is_active=False)
+    case = make_case(make_client("Alice"))
+    assert load(["reference", "client", "adviser"], [case.reference, "", left.username]).errors == 1
+
+
+def test_two_people_of_one_name_are_told_apart_by_their_user_names():
+    for name in ("petra1", "petra2"):
+        make_user(username=name, first_name="Petra", last_name="Radová")
+    case = make_case(make_client("Alice"))
+    assert load(["reference", "client", "adviser"], [case.reference, "", "Petra Radová"]).errors == 1
+    assert load(["reference", "client", "adviser"], [case.reference, "", "petra2"]).updated == 1
+    case.refresh_from_db()
+    assert case.adviser == User.objects.get(username="petra2")
+
+
+@pytest.mark.parametrize("row", [["C-999999", "Alice"], ["x", "Alice"], ["'=1", "Alice"]])
+def test_an_unknown_reference_is_an_error(row):
+    assert load(["reference", "full name"], row).errors == 1
+
+
+def test_a_reference_twice_in_a_file_is_an_error_the_second_time():
+    client = make_client("Alice")
+    plan = load(["reference", "full name"], [client.reference, "Alice A"], [client.reference, "Alice B"])
+    client.refresh_from_db()
+    assert (client.full_name, plan.updated, plan.errors) == ("Alice A", 1, 1)
+
+
+def test_a_reference_and_another_records_older_id_do_not_mix():
+    client = make_client("Alice", legacy_id="1")
+    assert load(["reference", "full name", "legacy_id"], [client.reference, "Alice", "2"]).errors == 1
+
+
+def test_a_foreign_client_looks_like_one_who_is_not_there(settings, adviser):
+    settings.ADVISER_SCOPE = "own"
+    foreign = make_client("Alice")
+    make_case(foreign)
+    own = make_client("Bob")
+    make_case(own, adviser=adviser)
+    header = ["reference", "full name", "phone"]
+    plan = load(
+        header, [foreign.reference, "X", "1"], ["C-999999", "X", "1"], [own.reference, "Bob", "777"], user=adviser
+    )
+    foreign.refresh_from_db()
+    assert (foreign.full_name, plan.updated, plan.errors) == ("Alice", 1, 2)
+    assert len({problem.reason for problem in plan.problems}) == 1
+
+
+def test_a_foreign_case_and_a_foreign_client_of_a_new_case_are_refused(settings, adviser):
+    settings.ADVISER_SCOPE = "own"
+    foreign = make_case(make_client("Alice"))
+    header = ["reference", "client", "proposed terms"]
+    plan = load(header, [foreign.reference, "", "x"], ["", foreign.client.reference, "x"], user=adviser)
+    assert (plan.errors, foreign.client.cases.count()) == (2, 1)
+
+
+def test_a_case_row_with_another_clients_name_is_told_and_a_new_one_refused():
+    case = make_case(make_client("Alice"))
+    header = ["reference", "client", "full name", "proposed terms"]
+    plan = load(header, [case.reference, case.client.reference, "Bob", "x"], ["", case.client.reference, "Bob", "x"])
+    assert [problem.severity for problem in plan.problems] == ["warning", "error"]
+
+
+def test_a_restricted_record_stays_as_it_is():
+    client = make_client("Alice")
+    Client.objects.filter(pk=client.pk).update(restricted_at="2026-01-01T00:00:00Z")
+    assert load(["reference", "full name"], [client.reference, "Bob"]).errors == 1
+    assert load(["reference", "full name"], [client.reference, "Alice"]).skipped == 1
+
+
+def test_an_unreadable_value_is_never_replaced():
+    client = make_client("Alice", note="x")
+    with connection.cursor() as cursor:
+        broken = encrypt_str("tajné").decode()[:-8] + "AAAAAAA="
+        cursor.execute("UPDATE crm_client SET note = %s WHERE id = %s", [broken, client.pk])
+    content = exported(Client, "csv")
+    assert check(content).skipped == 1
+    assert load(["reference", "full name", "note"], [client.reference, "Alice", "new"]).errors == 1
+    assert load(["reference", "full name", "phone"], [client.reference, "Alice", "777"]).updated == 1
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT note FROM crm_client")
+        assert cursor.fetchone()[0] == broken
+
+
+def test_a_record_changed_since_the_check_is_not_overwritten():
+    alice, bob = make_client("Alice"), make_client("Bob")
+    content = csv([alice.reference, "Alice A"], [bob.reference, "Bob B"], header=["reference", "full name"])
+    plan = check(content)
+    alice.full_name = "Alice by hand"
+    alice.save()
+    run = imports.write(plan)
+    alice.refresh_from_db()
+    assert (alice.full_name, run.updated_count, run.error_count) == ("Alice by hand", 1, 1)
+    assert plan.summary_line() == "2 rows: 0 created, 1 updated, 0 skipped, 1 errors"
+
+
+def test_one_changed_record_keeps_all_out_where_all_or_nothing_is_asked():
+    alice, bob = make_client("Alice"), make_client("Bob")
+    plan = check(csv([alice.reference, "A"], [bob.reference, "B"], header=["reference", "full name"]))
+    alice.save()
+    run = imports.write(plan, all_or_nothing=True)
+    bob.refresh_from_db()
+    assert (bob.full_name, run.updated_count, run.error_count) == ("Bob", 0, 1)
+
+
+def test_an_import_of_updates_asks_as_often_for_sixty_rows_as_for_ten():
+    clients = [make_client(f"Client {number}") for number in range(70)]
+    counts = []
+    for part in (clients[:10], clients[10:]):
+        rows = [[client.reference, client.full_name, "777"] for client in part]
+        with CaptureQueriesContext(connection) as queries:
+            check(csv(*rows, header=["reference", "full name", "phone"]))
+        counts.append(len(queries))
+    assert counts[0] == counts[1]
