@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from crm import workflow
 from crm.admin.base import CrmAdmin
+from crm.admin.exports import ExportAdminMixin
 from crm.admin.forms import CrmForm, CrmModelForm
 from crm.admin.pages import form_page
 from crm.admin.ui import ChoicesDropdownFilter, TextareaWidget, action, display
@@ -27,7 +28,7 @@ class CodeOnceMixin:
 
 
 @admin.register(Step)
-class StepAdmin(CodeOnceMixin, CrmAdmin):
+class StepAdmin(ExportAdminMixin, CodeOnceMixin, CrmAdmin):
     list_display = ("number", "name_cs", "name_en", "default_days", "tell_client", "is_active", "code")
     list_display_links = ("number", "name_cs")
     list_filter = ("is_active",)
@@ -119,7 +120,7 @@ class LenderForm(CrmModelForm):
 
 
 @admin.register(Lender)
-class LenderAdmin(CrmAdmin):
+class LenderAdmin(ExportAdminMixin, CrmAdmin):
     form = LenderForm
     list_display = ("name", "shown_aliases", "business_id", "bank_code", "is_active")
     list_filter = ("is_active",)
@@ -132,7 +133,7 @@ class LenderAdmin(CrmAdmin):
 
 
 @admin.register(DocumentType)
-class DocumentTypeAdmin(CodeOnceMixin, CrmAdmin):
+class DocumentTypeAdmin(ExportAdminMixin, CodeOnceMixin, CrmAdmin):
     list_display = ("name_cs", "name_en", "valid_days", "is_active", "code")
     list_filter = ("is_active",)
     search_fields = ("name_cs", "name_en", "code")
@@ -140,7 +141,7 @@ class DocumentTypeAdmin(CodeOnceMixin, CrmAdmin):
 
 
 @admin.register(RegulatoryLimit)
-class RegulatoryLimitAdmin(CrmAdmin):
+class RegulatoryLimitAdmin(ExportAdminMixin, CrmAdmin):
     list_display = ("metric", "audience", "value", "is_binding", "valid_from", "valid_until", "legal_source")
     list_display_links = ("metric", "audience")
     list_filter = (("metric", ChoicesDropdownFilter), ("audience", ChoicesDropdownFilter), "is_binding")

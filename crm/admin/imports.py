@@ -78,15 +78,12 @@ class ImportAdminMixin(ImportExportMixinBase):
 
     def import_upload(self, request):
         self._require_import(request)
-        form = UploadForm(request.POST or None, request.FILES or None)
-        if request.method == "POST":
-            if (
-                not request.FILES
-                and int(request.META.get("CONTENT_LENGTH") or 0) > settings.FILE_UPLOAD_MAX_MEMORY_SIZE
-            ):
-                form.add_error("file", _too_large())
-            elif form.is_valid() and (run := self._checked(request, form)):
-                return HttpResponseRedirect(self._import_url("import_preview", run))
+        form = UploadForm(request.POST, request.FILES) if request.method == "POST" else UploadForm()
+        if int(request.META.get("CONTENT_LENGTH") or 0) > settings.FILE_UPLOAD_MAX_MEMORY_SIZE:
+            # Then no upload handler took the file, which is to look like one that is missing.
+            form.fields["file"].error_messages["required"] = _too_large()
+        if form.is_bound and form.is_valid() and (run := self._checked(request, form)):
+            return HttpResponseRedirect(self._import_url("import_preview", run))
         context = {"form": form, "title": _("Import"), "most_rows": MOST_ROWS, "most_mb": settings.UPLOAD_LIMIT_MB}
         return self._import_page(request, "crm/import_upload.html", context)
 

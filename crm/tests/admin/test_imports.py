@@ -1,0 +1,383 @@
+"""Upload, preview, confirmation and result as a manager meets them; and what the plain package does instead."""
+
+import datetime
+import threading
+import uuid
+
+import pytest
+import tablib
+import time_machine
+from django.contrib.auth.models import Permission
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection, connections
+from django.test import Client as Browser
+from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+from import_export import resources
+
+from crm import imports, roles
+from crm.choices import RunState
+from crm.models import Case, Client, ImportRun, User
+from crm.tests import factories
+from crm.tests.exports.reading import export
+
+UPLOAD = reverse("admin:crm_client_import")
+HEADER = "jmeno;email;cena;navrh_financovani_castka;datum"
+GOOD = "Jana Bílá;jana@example.com;5 000 000;4 000 000;1.2.2026"
+BAD = "Petr Zlý;petr@example.com;asi milion;1;1.2.2026"
+
+
+@pytest.fixture
+def browse(client):
+    def as_user(user):
+        User.objects.filter(pk=user.pk).update(language="en")
+        client.force_login(user)
+        return client
+
+    return as_user
+
+
+def csv_file(*rows, name="clients.csv") -> SimpleUploadedFile:
+    return SimpleUploadedFile(name, "\r\n".join([HEADER, *rows, ""]).encode())
+
+
+def database_dump() -> str:
+    """Every row of every table, as the database gives them."""
+    with connection.cursor() as cursor:
+        found = []
+        for table in connection.introspection.table_names(cursor):
+            cursor.execute(f'SELECT * FROM "{table}"')
+            found += map(repr, cursor.fetchall())
+    return "\n".join(found)
+
+
+def upload(browser, *rows, **kwargs):
+    """The preview's address."""
+    response = browser.post(UPLOAD, {"file": csv_file(*rows, **kwargs)})
+    assert response.status_code == 302, response.context["form"].errors
+    return response["Location"]
+
+
+def url(page: str, run: ImportRun) -> str:
+    return reverse(f"admin:crm_client_{page}", args=[run.token])
+
+
+def test_the_preview_shows_every_problem_of_every_row_and_writes_nothing(browse, manager):
+    factories.make_catalogue()
+    browser = browse(manager)
+    page = browser.get(upload(browser, GOOD, BAD, "Eva Bez;;-5;;nikdy"))
+    content = page.content.decode()
+    found = {(problem.row, problem.column) for problem in page.context["problems"] if problem.is_error}
+    assert found == {(3, "cena"), (4, "cena"), (4, "datum")}
+    assert all(problem.reason in content for problem in page.context["problems"])
+    assert [number for _label, number in page.context["counts"]] == [1, 0, 0, 2]
+    assert "asi milion" in content
+    assert "Jana Bílá" in content
+    assert Client.objects.count() == 0
+
+
+def test_a_confirmation_writes_the_good_rows(browse, manager):
+    factories.make_catalogue()
+    browser = browse(manager)
+    response = browser.post(upload(browser, GOOD, BAD), {"mode": "good"})
+    [client] = Client.objects.all()
+    run = ImportRun.objects.get()
+    assert (client.full_name, response["Location"]) == ("Jana Bílá", url("import_result", run))
+    assert (run.state, run.created_count, run.error_count) == (RunState.DONE, 1, 1)
+
+
+def test_all_or_nothing_writes_nothing_while_a_row_is_refused(browse, manager):
+    factories.make_catalogue()
+    browser = browse(manager)
+    page = browser.post(upload(browser, GOOD, BAD), {"mode": "all"}, follow=True)
+    assert "Nothing was written, since some rows are refused." in page.content.decode()
+    assert (Client.objects.count(), ImportRun.objects.get().created_count) == (0, 0)
+
+
+def test_all_or_nothing_writes_all_when_none_is_refused(browse, manager):
+    factories.make_catalogue()
+    browser = browse(manager)
+    browser.post(upload(browser, GOOD), {"mode": "all"})
+    assert Client.objects.count() == 1
+
+
+def test_only_a_post_writes(browse, manager):
+    browser = browse(manager)
+    browser.get(upload(browser, GOOD), {"mode": "good"})
+    assert Client.objects.count() == 0
+
+
+def test_the_result_counts_and_links_what_was_written(browse, manager):
+    factories.make_catalogue()
+    browser = browse(manager)
+    page = browser.post(upload(browser, GOOD, BAD), {"mode": "good"}, follow=True)
+    content = page.content.decode()
+    assert [number for _label, number in page.context["counts"]] == [1, 0, 0, 1]
+    assert reverse("admin:crm_client_change", args=[Client.objects.get().pk]) in content
+    assert reverse("admin:crm_case_change", args=[Case.objects.get().pk]) in content
+
+
+def test_the_refused_rows_download_as_they_came_with_the_reason(browse, manager):
+    browser = browse(manager)
+    upload(browser, GOOD, BAD)
+    response = browser.get(url("import_refused_rows", ImportRun.objects.get()))
+    header, row, end = response.content.decode("utf-8-sig").split("\r\n")
+    assert (header, end) == (f"{HEADER};problem", "")
+    assert row.startswith(f"{BAD};")
+
+
+def test_the_problems_download_after_the_import(browse, manager):
+    factories.make_catalogue()
+    browser = browse(manager)
+    browser.post(upload(browser, GOOD, BAD), {"mode": "good"})
+    response = browser.get(url("import_problems", ImportRun.objects.get()))
+    assert response["Content-Disposition"] == 'attachment; filename="import-problems.csv"'
+    assert "3;cena;asi milion;" in response.content.decode("utf-8-sig")
+
+
+def test_a_confirmation_works_once(browse, manager):
+    factories.make_catalogue()
+    browser = browse(manager)
+    preview = upload(browser, GOOD)
+    browser.post(preview, {"mode": "good"})
+    again = browser.post(preview, {"mode": "good"}, follow=True)
+    assert Client.objects.count() == 1
+    assert again.redirect_chain[-1][0] == url("import_result", ImportRun.objects.get())
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_confirmations_at_once_one_wins():
+    roles.sync()
+    factories.make_catalogue()
+    manager = factories.make_user(roles.MANAGER)
+    browsers = [Browser(), Browser()]
+    for browser in browsers:
+        browser.force_login(manager)
+    preview = upload(browsers[0], GOOD)
+    start, pages_seen = threading.Barrier(2), []
+
+    def confirm(browser):
+        start.wait()
+        pages_seen.append(browser.post(preview, {"mode": "good"})["Location"])
+        connections.close_all()
+
+    threads = [threading.Thread(target=confirm, args=[browser]) for browser in browsers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert (Client.objects.count(), Case.objects.count()) == (1, 1)
+    assert len(pages_seen) == 2
+
+
+@pytest.mark.parametrize(("minutes", "written"), [(119, 1), (121, 0)])
+def test_a_file_waits_two_hours(browse, manager, minutes, written):
+    factories.make_catalogue()
+    browser = browse(manager)
+    preview = upload(browser, GOOD)
+    with time_machine.travel(timezone.now() + datetime.timedelta(minutes=minutes)):
+        page = browser.post(preview, {"mode": "good"}, follow=True)
+    assert Client.objects.count() == written
+    assert ("Upload the file again" in page.content.decode()) == (written == 0)
+
+
+def test_a_file_that_nobody_confirmed_is_forgotten_at_the_next_upload(browse, manager, administrator):
+    browser = browse(manager)
+    upload(browser, GOOD)
+    with time_machine.travel(timezone.now() + datetime.timedelta(hours=3)):
+        upload(browse(administrator), GOOD)
+    assert [run.file == "" for run in ImportRun.objects.order_by("pk")] == [True, False]
+
+
+def test_a_preview_whose_file_was_replaced_says_so(browse, manager):
+    browser = browse(manager)
+    preview = upload(browser, GOOD)
+    upload(browser, GOOD)
+    assert "Upload the file again" in browser.get(preview, follow=True).content.decode()
+
+
+def test_the_file_is_gone_after_the_import(browse, manager):
+    factories.make_catalogue()
+    browser = browse(manager)
+    preview = upload(browser, GOOD)
+    assert ImportRun.objects.get().file
+    browser.post(preview, {"mode": "good"})
+    assert ImportRun.objects.get().file == ""
+
+
+def test_a_waiting_file_is_nowhere_in_the_clear(browse, manager):
+    browser = browse(manager)
+    upload(browser, "Zvláštní Značkovaná;mark@example.com;5;4;1.2.2026", BAD)
+    dump = database_dump()
+    assert "mark@example.com" not in dump
+    assert "asi milion" not in dump
+    assert "bWFyaw" not in dump  # base64 of "mark"
+
+
+def test_no_temporary_file_is_made(browse, manager, monkeypatch):
+    factories.make_catalogue()
+    browser = browse(manager)
+    monkeypatch.setattr("tempfile._mkstemp_inner", lambda *args, **kwargs: pytest.fail("a temporary file"))
+    browser.post(upload(browser, GOOD), {"mode": "good"})
+    assert Client.objects.count() == 1
+
+
+@pytest.mark.parametrize("role", [roles.ADVISER, roles.ASSISTANT, roles.AUDITOR])
+@pytest.mark.parametrize("model", ["client", "case"])
+def test_whoever_may_not_import_finds_no_door(browse, manager, role, model):
+    run = imports.keep(imports.check(csv_file(GOOD).read(), "x.csv", manager), b"x", manager)
+    browser = browse(factories.make_user(role))
+    listed = browser.get(reverse(f"admin:crm_{model}_changelist"))
+    assert reverse(f"admin:crm_{model}_import") not in listed.content.decode()
+    assert browser.get(reverse(f"admin:crm_{model}_import")).status_code == 403
+    assert browser.post(reverse(f"admin:crm_{model}_import"), {"file": csv_file(GOOD)}).status_code == 403
+    for page in ("import_preview", "import_result", "import_refused_rows", "import_problems"):
+        assert browser.get(reverse(f"admin:crm_{model}_{page}", args=[run.token])).status_code == 403
+    assert browser.post(reverse(f"admin:crm_{model}_import_preview", args=[run.token])).status_code == 403
+
+
+def test_a_manager_finds_the_button(browse, manager):
+    assert UPLOAD in browse(manager).get(reverse("admin:crm_client_changelist")).content.decode()
+
+
+def test_somebody_elses_upload_does_not_exist(browse, manager, administrator):
+    upload(browse(administrator), GOOD)
+    run = ImportRun.objects.get()
+    browser = browse(manager)
+    for page in ("import_preview", "import_result", "import_refused_rows", "import_problems"):
+        assert browser.get(url(page, run)).status_code == 404
+    assert browser.post(url("import_preview", run), {"mode": "good"}).status_code == 404
+    assert browser.get(reverse("admin:crm_client_import_preview", args=[uuid.uuid4()])).status_code == 404
+    assert Client.objects.count() == 0
+
+
+def test_a_file_with_cases_needs_the_permission_for_cases(browse, manager):
+    manager.groups.clear()
+    manager.user_permissions.set(Permission.objects.filter(codename__in=["view_client", "import_client"]))
+    response = browse(manager).post(UPLOAD, {"file": csv_file(GOOD)})
+    assert "Your role does not allow this." in response.content.decode()
+    assert not ImportRun.objects.exists()
+
+
+@pytest.mark.parametrize(("rows", "taken"), [(2_000, True), (2_001, False)])
+def test_a_file_of_more_than_2000_rows_names_the_command(browse, manager, rows, taken):
+    response = browse(manager).post(UPLOAD, {"file": csv_file(*[f"Jan Řádek;jan{n}@example.com" for n in range(rows)])})
+    assert (response.status_code == 302) == taken
+    assert taken or "manage.py import_clients" in response.content.decode()
+
+
+@override_settings(UPLOAD_LIMIT_MB=0)
+def test_a_file_that_is_too_large_is_refused(browse, manager):
+    response = browse(manager).post(UPLOAD, {"file": csv_file(GOOD)})
+    assert "The file is too large" in response.content.decode()
+
+
+@override_settings(FILE_UPLOAD_MAX_MEMORY_SIZE=10)
+def test_a_file_that_django_does_not_take_into_memory_is_too_large(browse, manager):
+    response = browse(manager).post(UPLOAD, {"file": csv_file(GOOD)})
+    assert "The file is too large" in response.content.decode()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04nothing", b"<html>", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"])
+def test_a_file_that_is_no_spreadsheet_is_an_error_on_the_form(browse, manager, content):
+    response = browse(manager).post(UPLOAD, {"file": SimpleUploadedFile("x.csv", content)})
+    assert response.status_code == 200
+    assert response.context["form"].errors["file"]
+    assert not ImportRun.objects.exists()
+
+
+def test_the_browsers_file_name_is_a_label_only(browse, manager):
+    browser = browse(manager)
+    page = browser.get(upload(browser, GOOD, name="../../<b>evil</b>.csv"))
+    assert "<b>evil</b>" not in page.content.decode()
+
+
+def test_a_text_of_the_file_is_never_markup(browse, manager):
+    browser = browse(manager)
+    page = browser.get(upload(browser, "<script>alert(1)</script>;x@example.com;<i>x</i>;1;1.2.2026"))
+    assert "<script>alert(1)</script>" not in page.content.decode()
+    assert "&lt;i&gt;x&lt;/i&gt;" in page.content.decode()
+
+
+def test_a_row_that_changed_since_the_preview_is_checked_again(browse, manager):
+    client = factories.make_client("Alice Nováková", email="alice@example.com")
+    content = export(Client.objects.all(), "csv").replace(b"alice@example.com", b"new@example.com")
+    browser = browse(manager)
+    preview = browser.post(UPLOAD, {"file": SimpleUploadedFile("x.csv", content)})["Location"]
+    assert [number for _label, number in browser.get(preview).context["counts"]] == [0, 1, 0, 0]
+    Client.objects.get(pk=client.pk).delete()
+    browser.post(preview, {"mode": "good"})
+    assert (ImportRun.objects.get().updated_count, ImportRun.objects.get().error_count) == (0, 1)
+
+
+@override_settings(ADVISER_SCOPE="own")
+def test_a_foreign_row_is_neither_shown_nor_overwritten(browse, adviser):
+    adviser.user_permissions.set(Permission.objects.filter(codename__in=["import_client", "import_case"]))
+    foreign = factories.make_case(factories.make_client("Foreign Person"), adviser=factories.make_user()).client
+    content = f"Reference;Full name\r\n{foreign.reference};Taken Over\r\n".encode()
+    browser = browse(adviser)
+    preview = browser.post(UPLOAD, {"file": SimpleUploadedFile("x.csv", content)})["Location"]
+    page = browser.get(preview)
+    assert "Foreign Person" not in page.content.decode()
+    assert [number for _label, number in page.context["counts"]] == [0, 0, 0, 1]
+    browser.post(preview, {"mode": "good"})
+    foreign.refresh_from_db()
+    assert foreign.full_name == "Foreign Person"
+
+
+class PlainResource(resources.ModelResource):
+    class Meta:
+        model = Client
+        import_id_fields = ["reference"]
+        fields = ["reference", "full_name"]
+
+
+class PlainBulkResource(PlainResource):
+    class Meta(PlainResource.Meta):
+        use_bulk = True
+
+
+def plain_import(resource, client) -> None:
+    table = tablib.Dataset([client.reference, "Taken Over"], headers=["reference", "full_name"])
+    assert not resource().import_data(table).has_errors()
+
+
+@override_settings(ADVISER_SCOPE="own")
+def test_the_plain_package_overwrites_a_foreign_row(adviser):
+    foreign = factories.make_case(factories.make_client("Foreign Person"), adviser=factories.make_user()).client
+    assert not Client.objects.visible_to(adviser).exists()
+    plain_import(PlainResource, foreign)
+    foreign.refresh_from_db()
+    assert foreign.full_name == "Taken Over"
+
+
+def test_the_plain_package_writes_no_history_in_bulk(db):
+    client = factories.make_client("Alice Nováková")
+    before = client.history.count()
+    plain_import(PlainBulkResource, client)
+    client.refresh_from_db()
+    assert (client.full_name, client.history.count()) == ("Taken Over", before)
+
+
+def test_an_import_writes_history_for_every_row_under_one_operation(browse, manager):
+    factories.make_catalogue()
+    browser = browse(manager)
+    browser.post(upload(browser, GOOD, GOOD.replace("Jana", "Hana").replace("jana", "hana")), {"mode": "good"})
+    written = Client.history.filter(operation_id=ImportRun.objects.get().operation_id)
+    assert written.count() == 2
+    assert {(row.source, row.history_user_id) for row in written} == {("import", manager.pk)}
+
+
+def test_the_preview_costs_the_same_number_of_queries_for_ten_rows_and_twenty(browse, manager):
+    factories.make_catalogue()
+    browser = browse(manager)
+
+    def queries(rows):
+        preview = upload(browser, *[f"Jan Řádek{n};jan{n}@example.com;5;4;1.2.2026" for n in range(rows)])
+        with CaptureQueriesContext(connection) as found:
+            browser.get(preview)
+        return len(found)
+
+    assert queries(10) == queries(20)
