@@ -84,7 +84,7 @@ def run_and_kill(address: str, command: str, file: Path, table: str) -> None:
         (
             "import_clients",
             "czech_excel_bom.csv",
-            ["crm_client", "crm_historicalclient", "crm_case", "crm_casestep", "crm_historicalcasestep", "crm_importrun"],
+            ["crm_client", "crm_case", "crm_casestep", "crm_importrun"],
             7,
         ),
         ("import_older_crm", "older_crm_dump.json", ["crm_client", "crm_casestep", "crm_note", "crm_importrun"], 13),
