@@ -1,13 +1,33 @@
 """The web process. It alone pools database connections, and it does not come up with unsafe settings or a wrong key."""
 
 import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 os.environ.setdefault("DATABASE_POOL", "1")
 
 from django.core.asgi import get_asgi_application
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
 from django.utils.module_loading import import_string
 
+STARTUP_FAILURE = 3  # uvicorn's own: with any other code it starts the process again, for ever
+
+
+def refuse_unsafe_start() -> None:
+    try:
+        import_string("crm.checks.refuse_unsafe_start")()
+    finally:
+        connections.close_all()
+
+
 django_application = get_asgi_application()  # sets Django up, before anything of crm can be imported
-import_string("crm.checks.refuse_unsafe_start")()
+try:
+    # In a thread: one of several processes imports this inside its event loop, where Django refuses to ask a database.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(refuse_unsafe_start).result()
+except ImproperlyConfigured as error:
+    print(f"Hypodesk does not start: {error}", file=sys.stderr)
+    sys.exit(STARTUP_FAILURE)
 application = import_string("crm.middleware.BodyLimit")(django_application)

@@ -197,7 +197,7 @@ class Running:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_term_when_parent_dies,
+            preexec_fn=term_when_parent_dies,
         )
         self.processes[name] = process
         threading.Thread(target=self._read, args=(name, process), daemon=True).start()
@@ -276,7 +276,7 @@ def _is_healthy(port: int) -> bool:
         return False
 
 
-def _term_when_parent_dies() -> None:
+def term_when_parent_dies() -> None:
     """Runs in the child. Linux only; elsewhere a killed parent leaves web and worker to be stopped by hand."""
     if sys.platform.startswith("linux"):
         pr_set_pdeathsig = 1

@@ -57,8 +57,8 @@ fetch_python() {
     fi
     [ -n "$uv" ] || return 1
     say "No Python >= 3.12 here: fetching one with uv into .uv/ ..."
-    UV_PYTHON_INSTALL_DIR=$PWD/.uv/python UV_HTTP_TIMEOUT=30 "$uv" --no-config python install --quiet --no-bin 3.13 \
-        >/dev/null 2>&1 || return 1
+    UV_PYTHON_INSTALL_DIR=$PWD/.uv/python UV_PYTHON_INSTALL_BIN=0 UV_HTTP_TIMEOUT=30 \
+        "$uv" --no-config python install --quiet 3.13 >/dev/null 2>&1 || return 1
     find_python
 }
 

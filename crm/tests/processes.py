@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
 from project.env import ROOT
+from project.run import term_when_parent_dies
 
 START_S = 120
 END_S = 20  # the promise is 5 s; a busy machine gets more
@@ -78,6 +79,7 @@ class Program:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=term_when_parent_dies,  # a killed suite leaves nothing either
             )
 
     def __enter__(self):

@@ -190,6 +190,21 @@ def test_without_a_python_one_line_says_what_to_install(bare):
     assert not (folder / ".venv").exists()
 
 
+def test_without_a_python_uv_is_asked_for_one(bare):
+    folder, scripts = bare
+    for tool in ("mkdir", "ln"):
+        (scripts / tool).symlink_to(f"/bin/{tool}")
+    put(
+        scripts,
+        "uv",
+        f'[ "$2 $3" = "python install" ] && mkdir -p "$UV_PYTHON_INSTALL_DIR/cpython-3.13.0/bin" && '
+        f'ln -s {python()} "$UV_PYTHON_INSTALL_DIR/cpython-3.13.0/bin/python3"',
+    )
+    done = set_up(folder, str(scripts))
+    assert done.returncode == 0, done.stderr
+    assert "Making .venv" in done.stderr
+
+
 def test_set_up_is_done_once_and_again_when_the_lock_changes(bare):
     folder, scripts = bare
     put(scripts, "python3.13", f'exec {python()} "$@"')
