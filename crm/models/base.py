@@ -15,6 +15,7 @@ from simple_history.models import HistoricalRecords
 from crm.choices import Source
 from crm.encryption import EncryptedTextField, is_encrypted, reaches_encrypted
 from crm.exceptions import EncryptedFieldError
+from crm.models.bulk import insert_rows, stored
 
 BATCH = 500
 NAME_LENGTH = 200
@@ -131,8 +132,10 @@ def write_history(objects, history_type: str) -> None:
         "source": history_source(),
     }
     names = [field.attname for field in model.tracked_fields]
-    rows = (model(**{name: getattr(item, name) for name in names}, **shared) for item in objects)
-    model.objects.bulk_create(rows, batch_size=BATCH)
+    convert = stored(model, [*names, *shared])
+    same = tuple(convert(name, value) for name, value in shared.items())
+    rows = ((*(convert(name, getattr(item, name)) for name in names), *same) for item in objects)
+    insert_rows(model, [*names, *shared], rows)
 
 
 class CrmQuerySet(models.QuerySet):

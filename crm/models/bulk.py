@@ -6,6 +6,7 @@ signal, no history, no search token: for rows that bring their keys (`reserve_ke
 
 import datetime
 import decimal
+import itertools
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 
@@ -23,20 +24,17 @@ def insert_rows(model: type[models.Model], names: list[str], rows: Iterable[tupl
     quote = connection.ops.quote_name
     columns = [quote(model._meta.get_field(name).column) for name in names]
     target = f"{quote(model._meta.db_table)} ({', '.join(columns)})"
+    # A chunk is whole before the database hears of it: rows may come from a query, which has no place inside a COPY.
+    chunks = itertools.batched(rows, CHUNK)
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
-            with cursor.copy(f"COPY {target} FROM STDIN") as copy:
-                for row in rows:
-                    copy.write_row(row)
+            for chunk in chunks:
+                with cursor.copy(f"COPY {target} FROM STDIN") as copy:
+                    for row in chunk:
+                        copy.write_row(row)
             return
         statement = f"INSERT INTO {target} VALUES ({', '.join(['%s'] * len(names))})"  # noqa: S608 - no value in it
-        chunk = []
-        for row in rows:
-            chunk.append(row)
-            if len(chunk) == CHUNK:
-                cursor.executemany(statement, chunk)
-                chunk = []
-        if chunk:
+        for chunk in chunks:
             cursor.executemany(statement, chunk)
 
 

@@ -160,7 +160,6 @@ class Client(Stamped, CrmModel):
 
 class SearchTokenManager(models.Manager):
     def add(self, clients) -> None:
-        clients = list(clients)  # read to the end before COPY takes the connection
         insert_rows(
             SearchToken,
             ["client_id", "kind", "digest"],

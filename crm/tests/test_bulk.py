@@ -1,0 +1,83 @@
+import datetime
+from decimal import Decimal
+
+import pytest
+from django.db import connection, transaction
+
+from crm.exceptions import CiphertextRefused
+from crm.models import Client, Lender, Note, Property, SearchToken, bulk
+from crm.tests import factories
+
+pytestmark = pytest.mark.django_db
+NAMES = ["case_id", "kind", "text", "author_id", "author_name", "created_at", "visible_to_client", "legacy_id"]
+NOW = datetime.datetime(2026, 3, 2, 8, 30, tzinfo=datetime.UTC)
+
+
+def note_row(case, text: str, **changes) -> tuple:
+    values = dict.fromkeys(NAMES) | {"case_id": case.pk, "kind": "note", "text": text, "author_name": ""}
+    values |= {"created_at": NOW, "visible_to_client": True} | changes
+    convert = bulk.stored(Note, NAMES)
+    return tuple(convert(name, values[name]) for name in NAMES)
+
+
+def test_rows_come_back_as_they_were_given():
+    case = factories.make_case()
+    text = "Tab\there, line\nbreak, backslash \\N and „uvozovky“ 🏡"
+    bulk.insert_rows(Note, NAMES, [note_row(case, text, legacy_id="x\\.")])
+    note = Note.objects.get()
+    assert (note.text, note.created_at, note.visible_to_client, note.legacy_id) == (text, NOW, True, "x\\.")
+
+
+def test_encrypted_values_are_stored_as_tokens():
+    bulk.insert_rows(Note, NAMES, [note_row(factories.make_case(), "tajné")])
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT text FROM crm_note")
+        assert cursor.fetchone()[0].startswith("gAAAAA")
+
+
+def test_what_looks_encrypted_already_is_refused():
+    with pytest.raises(CiphertextRefused):
+        note_row(factories.make_case(), "gAAAAABk0000not-a-real-token")
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 5])
+def test_every_row_arrives_whatever_the_chunks(monkeypatch, count):
+    monkeypatch.setattr(bulk, "CHUNK", 2)
+    case = factories.make_case()
+    bulk.insert_rows(Note, NAMES, (note_row(case, str(number)) for number in range(count)))
+    assert sorted(note.text for note in Note.objects.all()) == [str(number) for number in range(count)]
+
+
+def test_rows_may_come_from_a_query():
+    alice = factories.make_client("Alice")
+    rows = ((client.pk, "n", b"0123456789abcdef") for client in Client.objects.all())
+    bulk.insert_rows(SearchToken, ["client_id", "kind", "digest"], rows)
+    assert alice.search_tokens.filter(digest=b"0123456789abcdef").exists()
+
+
+def test_reserved_keys_are_free_and_are_not_given_out_again():
+    first = factories.make_lender("První")
+    with transaction.atomic():
+        keys = list(bulk.reserve_keys(Lender, 3))
+        names = ["id", "name", "aliases", "business_id", "bank_code", "contact", "is_active"]
+        convert = bulk.stored(Lender, names)
+        bulk.insert_rows(
+            Lender,
+            names,
+            [
+                tuple(convert(*pair) for pair in zip(names, (key, f"B{key}", ["x"], "", "", "", True), strict=True))
+                for key in keys
+            ],
+        )
+    assert first.pk not in keys
+    assert factories.make_lender("Další").pk not in keys
+    assert Lender.objects.get(pk=keys[0]).aliases == ["x"]
+
+
+def test_amounts_and_dates_come_back_as_they_were_given():
+    case = factories.make_case()
+    names = ["case_id", "kind", "address", "cadastral_reference", "valuation_czk", "valued_on", "valid_until"]
+    values = (case.pk, "flat", "", "", Decimal("2000100.10"), factories.TODAY, None)
+    convert = bulk.stored(Property, names)
+    bulk.insert_rows(Property, names, [tuple(convert(*pair) for pair in zip(names, values, strict=True))])
+    assert Property.objects.values_list(*names[4:]).get() == values[4:]
