@@ -2,6 +2,7 @@
 missing permission a 403, lists fetch no encrypted column that they do not show, and a rule's no is a message."""
 
 from django.contrib import messages
+from django.contrib.admin import ShowFacets
 from django.contrib.admin.views.autocomplete import AutocompleteJsonView
 from django.core.exceptions import PermissionDenied
 from django.db import models
@@ -92,6 +93,7 @@ class SafeAdminMixin(FieldsMixin):
     show_full_result_count = False
     paginator = CappedPaginator
     list_filter_submit = True
+    show_facets = ShowFacets.NEVER
     save_on_top = False
     # Encrypted columns that the list shows, of the model itself or through a relation (`client__full_name`).
     list_encrypted: tuple[str, ...] = ()
@@ -142,6 +144,10 @@ class SafeAdminMixin(FieldsMixin):
             messages.error(request, str(error))
             return HttpResponseRedirect(request.get_full_path())
 
+    def history_view(self, request, object_id, extra_context=None):
+        require(self.has_view_or_change_permission(request))
+        return super().history_view(request, object_id, extra_context)
+
     def get_deleted_objects(self, objs, request):
         """Whoever may delete a record may delete its parts with it."""
         shown, counts, needed, protected = super().get_deleted_objects(objs, request)
@@ -179,14 +185,20 @@ class ReadOnlyAdmin(SafeAdminMixin, ui.ModelAdmin):
         return False
 
 
-class CrmTabularInline(FieldsMixin, ui.TabularInline):
+class InlineMixin(FieldsMixin):
+    def get_queryset(self, request):
+        rows = super().get_queryset(request)
+        return rows if rows.ordered else rows.order_by("pk")
+
+
+class CrmTabularInline(InlineMixin, ui.TabularInline):
     extra = 0
     tab = True
     show_title = False
     per_page = 20
 
 
-class CrmStackedInline(FieldsMixin, ui.StackedInline):
+class CrmStackedInline(InlineMixin, ui.StackedInline):
     extra = 0
     tab = True
     per_page = 20

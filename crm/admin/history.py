@@ -10,7 +10,6 @@ from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, Validat
 from django.db import models
 from django.http import Http404
 from django.shortcuts import render
-from django.utils import formats, timezone
 from django.utils.translation import gettext as _
 
 from crm.admin import values
@@ -42,7 +41,7 @@ def readable(record, field) -> str:
     if isinstance(value, bool):
         return _("Yes") if value else _("No")
     if isinstance(value, datetime.datetime):
-        return formats.date_format(timezone.localtime(value), "SHORT_DATETIME_FORMAT")
+        return values.moment(value)
     if isinstance(value, datetime.date):
         return values.date(value)
     if isinstance(value, Decimal):
@@ -96,7 +95,7 @@ class HistoryPages:
         entries = []
         for record, before in zip(records, [*records[1:], None], strict=True):
             changes = changed_labels(record, before, plain) if before and record.history_type == "~" else []
-            entries.append({"record": record, "changes": changes})
+            entries.append({"record": record, "when": values.moment(record.history_date), "changes": changes})
         context = {
             **self._history_context(request, object_id, owner),
             "title": _("History of %(name)s") % {"name": owner or f"{self.opts.verbose_name} {object_id}"},
@@ -126,6 +125,7 @@ class HistoryPages:
             **self._history_context(request, object_id, owner),
             "title": _("One version of %(name)s") % {"name": owner or f"{self.opts.verbose_name} {object_id}"},
             "record": record,
+            "when": values.moment(record.history_date),
             "before": before,
             "changed": [line for line in lines if line["changed"]],
             "same": [line for line in lines if not line["changed"]],

@@ -21,7 +21,7 @@ from crm.exceptions import CrmError
 from crm.models import CaseStep
 
 
-def buttons(step: CaseStep, user, back: str) -> str:
+def buttons(step: CaseStep, user, back: str, *, with_edit: bool = False) -> str:
     """The case has to be loaded with the step. Only what this person may do, and what the case allows now."""
     case = step.case
     if user is None or not user.has_perm("crm.change_casestep"):
@@ -31,6 +31,7 @@ def buttons(step: CaseStep, user, back: str) -> str:
         {
             "step": step,
             "back": back,
+            "with_edit": with_edit,
             "may_complete": case.is_active and not step.is_settled and case.current_step_id == step.step_id,
             "may_override": case.is_active
             and not step.is_settled

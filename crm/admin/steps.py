@@ -1,6 +1,7 @@
 """Steps of cases as a list of their own: what is due, ticked from the list."""
 
 from django.contrib import admin
+from django.db.models import Value
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
@@ -55,6 +56,10 @@ class CaseStepAdmin(StepActions, CrmAdmin):
     def save_model(self, request, obj, form, change):
         save_step(obj, form.changed_data, request.user)
 
+    def for_list(self, request, queryset):
+        # A row's buttons come back to the list as it is filtered now.
+        return super().for_list(request, queryset).annotate(list_path=Value(request.get_full_path()))
+
     @display(description=_("case"), ordering="case__reference")
     def case_link(self, step):
         url = reverse("admin:crm_case_change", args=[step.case_id])
@@ -78,10 +83,4 @@ class CaseStepAdmin(StepActions, CrmAdmin):
 
     @display(description=_("actions"))
     def buttons(self, step):
-        change = reverse("admin:crm_casestep_change", args=[step.pk])
-        return format_html(
-            '{} <a class="hd-button" href="{}">{}</a>',
-            step_actions.buttons(step, current_user(), reverse("admin:crm_casestep_changelist")),
-            change,
-            _("Deadline and note"),
-        )
+        return step_actions.buttons(step, current_user(), step.list_path, with_edit=True)

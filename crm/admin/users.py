@@ -14,7 +14,14 @@ from django.utils.translation import ngettext
 from crm import roles
 from crm.admin.base import CrmAdmin, ReadOnlyAdmin
 from crm.admin.forms import SafeFormMixin
-from crm.admin.ui import AdminPasswordChangeForm, SelectWidget, UserChangeForm, UserCreationForm, display
+from crm.admin.ui import (
+    AdminPasswordChangeForm,
+    DropdownFilter,
+    SelectWidget,
+    UserChangeForm,
+    UserCreationForm,
+    display,
+)
 from crm.models import User
 
 ROLE_NAMES = {
@@ -25,6 +32,19 @@ ROLE_NAMES = {
     roles.AUDITOR: _("Auditor"),
     roles.CLIENT: _("Client"),
 }
+
+
+class RoleFilter(admin.SimpleListFilter):
+    """Django's filter of groups would show the names that the code knows them by."""
+
+    title = _("role")
+    parameter_name = "role"
+
+    def lookups(self, request, model_admin):
+        return ROLE_NAMES.items()
+
+    def queryset(self, request, queryset):
+        return queryset.filter(groups__name=self.value()) if self.value() else queryset
 
 
 def is_administrator(user) -> bool:
@@ -56,6 +76,17 @@ class NewUserForm(SafeFormMixin, UserCreationForm):
         fields = ("username",)
 
 
+class RoleFilter(DropdownFilter):
+    title = _("role")
+    parameter_name = "role"
+
+    def lookups(self, request, model_admin):
+        return ROLE_NAMES.items()
+
+    def queryset(self, request, queryset):
+        return queryset.filter(groups__name=self.value()) if self.value() else queryset
+
+
 @admin.register(User)
 class UserAdmin(CrmAdmin, AuthUserAdmin):
     form = UserForm
@@ -63,7 +94,7 @@ class UserAdmin(CrmAdmin, AuthUserAdmin):
     change_password_form = AdminPasswordChangeForm
     list_display = ("username", "full_name", "email", "role", "is_active", "absent_from", "absent_until", "last_login")
     list_display_links = ("username", "full_name")
-    list_filter = ("is_active", "is_staff", "groups")
+    list_filter = ("is_active", "is_staff", RoleFilter)
     search_fields = ("username", "first_name", "last_name", "email")
     ordering = ("last_name", "first_name", "username")
     filter_horizontal = ()
@@ -150,12 +181,17 @@ admin.site.unregister(Group)
 class GroupAdmin(ReadOnlyAdmin):
     """The roles, kept in step with code (crm.roles)."""
 
-    list_display = ("name", "members")
+    list_display = ("role", "members")
     search_fields = ("name",)
-    fields = ("name", "permissions")
+    fields = ("role", "permissions")
+    readonly_fields = ("role",)
 
     def for_list(self, request, queryset):
         return super().for_list(request, queryset).annotate(member_count=Count("user"))
+
+    @display(description=_("role"), ordering="name")
+    def role(self, group):
+        return ROLE_NAMES.get(group.name, group.name)
 
     @display(description=_("members"))
     def members(self, group):

@@ -3,7 +3,7 @@
 import datetime
 from decimal import Decimal
 
-from django.utils import formats
+from django.utils import formats, timezone
 from django.utils.html import format_html
 from django.utils.translation import get_language
 
@@ -38,3 +38,10 @@ def date(day: datetime.date | None) -> str:
     if not isinstance(day, datetime.date):
         return str(day or "")
     return f"{day.day}.{GAP}{day.month}.{GAP}{day.year}" if is_czech() else day.isoformat()
+
+
+def moment(at: datetime.datetime | None) -> str:
+    if at is None:
+        return ""
+    local = timezone.localtime(at)
+    return f"{date(local.date())} {local:%H:%M}"

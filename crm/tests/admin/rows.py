@@ -1,0 +1,78 @@
+"""One row of every model that has pages, for tests that go through all of them."""
+
+import datetime
+import itertools
+
+from axes.models import AccessAttempt
+from django.contrib.auth.models import Group
+from django.utils import timezone
+from django_q.models import Failure, OrmQ, Schedule, Success
+
+from crm import models
+from crm.tests import factories
+
+TODAY = factories.TODAY
+_numbers = itertools.count(1)
+
+
+def _case():
+    case = factories.make_case(
+        factories.make_client(f"Alice Nováková {next(_numbers)}"), adviser=None, lender=factories.make_lender()
+    )
+    case.adviser = factories.make_user()
+    case.save()
+    return case
+
+
+def _task(success):
+    now = timezone.now()
+    number = next(_numbers)
+    model = Success if success else Failure
+    return model.objects.create(
+        id=f"task{number}", name=f"task{number}", func="crm.tasks.x", started=now, stopped=now, success=success
+    )
+
+
+MAKERS = {
+    models.Client: lambda: factories.make_client(f"Alice Nováková {next(_numbers)}"),
+    models.Case: _case,
+    models.CaseStep: lambda: _case().steps.first(),
+    models.CaseParty: lambda: models.CaseParty.objects.create(case=_case(), client=factories.make_client()),
+    models.FinanceItem: lambda: models.FinanceItem.objects.create(client=_case().client, kind="employment"),
+    models.Property: lambda: models.Property.objects.create(case=_case()),
+    models.Document: lambda: models.Document.objects.create(case=_case(), type=models.DocumentType.objects.first()),
+    models.Note: lambda: models.Note.objects.create(case=_case(), text="Called.", author=factories.make_user()),
+    models.Commission: lambda: models.Commission.objects.create(case=_case()),
+    models.Consent: lambda: models.Consent.objects.create(
+        client=_case().client, purpose="processing", text_version="1", given_on=TODAY
+    ),
+    models.Identification: lambda: models.Identification.objects.create(
+        client=_case().client, method="in_person", done_on=TODAY, done_by=factories.make_user()
+    ),
+    models.Step: lambda: models.Step.objects.create(
+        number=99, code=f"step_{next(_numbers)}", name_cs="Krok", name_en="Step", default_days=7
+    ),
+    models.Lender: lambda: factories.make_lender(f"Banka {next(_numbers)}"),
+    models.DocumentType: lambda: models.DocumentType.objects.create(
+        code=f"type_{next(_numbers)}", name_cs="Typ", name_en="Type"
+    ),
+    models.RegulatoryLimit: lambda: models.RegulatoryLimit.objects.create(
+        metric="ltv", value=80, valid_from=TODAY + datetime.timedelta(days=next(_numbers)), legal_source="CNB"
+    ),
+    models.ImportRun: lambda: models.ImportRun.objects.create(file_name="a.csv", user=factories.make_user()),
+    models.ExportRun: lambda: models.ExportRun.objects.create(model="client", format="xlsx"),
+    models.JobRun: lambda: models.JobRun.objects.create(name="job", slot=str(next(_numbers))),
+    models.BackupRun: lambda: models.BackupRun.objects.create(file_name="a.enc"),
+    models.MessageLog: lambda: models.MessageLog.objects.create(
+        claim_key=str(next(_numbers)), case=_case(), recipient="alice@example.com", subject="H-000001"
+    ),
+    models.User: factories.make_user,
+    Group: lambda: Group.objects.create(name=f"group {next(_numbers)}"),
+    Success: lambda: _task(True),
+    Failure: lambda: _task(False),
+    Schedule: lambda: Schedule.objects.create(name=f"schedule {next(_numbers)}", func="crm.tasks.x"),
+    OrmQ: lambda: OrmQ.objects.create(key="x", payload="x", lock=timezone.now()),
+    AccessAttempt: lambda: AccessAttempt.objects.create(
+        username=f"bob{next(_numbers)}", ip_address="127.0.0.1", failures_since_start=3, user_agent="x"
+    ),
+}
