@@ -1,6 +1,7 @@
 """The Czech catalogue: what has to be translated, gathered from the sources, and the one file that holds it.
 
-Our own strings are all in it. Of a package it holds only what that package, or Django, does not bring in Czech itself.
+Our own strings are all in it. Of a package it holds what that package, or Django, does not bring in Czech itself, and
+what we say better: an entry that a person added to django.po stays while the package has the string. Ours goes first.
 For a developer's machine: Babel and polib are imported inside, because production has neither."""
 
 import ast
@@ -98,7 +99,8 @@ def translated_elsewhere() -> set[Key]:
 
 def wanted() -> dict[Key, dict]:
     """Everything that has to be in the catalogue; `from` says which packages use the string."""
-    elsewhere = translated_elsewhere()
+    kept = {(entry.msgctxt, entry.msgid) for entry in read()}
+    elsewhere = translated_elsewhere() - kept
     strings: dict[Key, dict] = {}
     for name in [*OWN, *packages()]:
         for key, plural, flags in (string for path in sources(name) for string in gather(path)):

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from django.urls import reverse_lazy
+from django.utils.translation import gettext_lazy
 
 from project import env
 
@@ -220,7 +221,7 @@ Q_CLUSTER = {
     "recycle": 200,
     "save_limit": 250,
     "catch_up": False,
-    "label": "Queue",
+    "label": gettext_lazy("Queue"),
 }
 
 # --- History, import, export ---

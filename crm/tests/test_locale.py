@@ -87,7 +87,8 @@ def test_placeholders_and_tags_are_the_same_in_both_languages(catalogue, pattern
 def test_sentences_end_alike_and_no_text_begins_or_ends_with_a_stray_space(catalogue):
     for entry in catalogue:
         for text in texts(entry):
-            assert entry.msgid.rstrip().endswith(".") == text.rstrip().endswith((".", "…")), entry.msgid
+            ends = (".", "…", "?")
+            assert entry.msgid.rstrip().endswith(ends) == text.rstrip().endswith(ends), entry.msgid
             assert entry.msgid.startswith((" ", "\n")) == text.startswith((" ", "\n")), entry.msgid
             assert entry.msgid.endswith((" ", "\n")) == text.endswith((" ", "\n")), entry.msgid
 
@@ -97,7 +98,7 @@ def test_no_czech_text_is_the_english_one(catalogue):
 
 
 @pytest.mark.parametrize(
-    ("number", "text"), [(1, "1 výsledek"), (2, "2 výsledky"), (4, "4 výsledky"), (5, "5 výsledků"), (0, "0 výsledků")]
+    ("number", "text"), [(1, "1 záznam"), (2, "2 záznamy"), (4, "4 záznamy"), (5, "5 záznamů"), (0, "0 záznamů")]
 )
 def test_czech_counts_in_three_ways(number, text):
     with translation.override("cs"):
