@@ -34,19 +34,6 @@ ROLE_NAMES = {
 }
 
 
-class RoleFilter(admin.SimpleListFilter):
-    """Django's filter of groups would show the names that the code knows them by."""
-
-    title = _("role")
-    parameter_name = "role"
-
-    def lookups(self, request, model_admin):
-        return ROLE_NAMES.items()
-
-    def queryset(self, request, queryset):
-        return queryset.filter(groups__name=self.value()) if self.value() else queryset
-
-
 def is_administrator(user) -> bool:
     return user.is_superuser or roles.role_of(user) == roles.ADMINISTRATOR
 
