@@ -7,6 +7,7 @@ from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django.db import DatabaseError, connection
 from django.http import HttpResponse
+from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.utils import translation
 from django.utils.functional import SimpleLazyObject
@@ -97,3 +98,9 @@ class OperationMiddleware:
     def __call__(self, request):
         with operation(Source.ADMIN, user=SimpleLazyObject(lambda: request.user)):
             return self.get_response(request)
+
+
+def locked_out(request, response=None, credentials=None):
+    """What django-axes answers to an account or an address that failed too often."""
+    minutes = int(settings.AXES_COOLOFF_TIME.total_seconds() // 60)
+    return render(request, "crm/locked_out.html", {"wait_minutes": minutes}, status=http.HTTPStatus.TOO_MANY_REQUESTS)

@@ -176,7 +176,7 @@ AXES_FAILURE_LIMIT = env.integer("LOGIN_FAILURE_LIMIT", 10, minimum=1)
 AXES_COOLOFF_TIME = timedelta(minutes=env.integer("LOGIN_LOCKOUT_MINUTES", 15, minimum=1))
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_RESET_ON_SUCCESS = True
-AXES_LOCKOUT_TEMPLATE = "crm/locked_out.html"
+AXES_LOCKOUT_CALLABLE = "crm.middleware.locked_out"
 AXES_ENABLE_ADMIN = False
 
 # --- The office ---
