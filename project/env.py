@@ -122,18 +122,18 @@ def site_url(name: str, default: str) -> str:
 def database(name: str, default: str) -> dict:
     """A Django database setting from a URL; a relative SQLite path counts from the repository."""
     url = text(name, default)
+    # Before anything else reads it: django-environ warns about an unknown one with its password.
+    if url.partition("://")[0] not in {"sqlite", "postgres", "postgresql", "psql"}:
+        raise ImproperlyConfigured(f"{name}: only postgres:// and sqlite:// are supported.")
     try:
         config = environ.Env.db_url_config(url)
     except (ValueError, environ.ImproperlyConfigured) as error:
         raise ImproperlyConfigured(f"{name} cannot be read as a database URL.") from error
-    engine = config.get("ENGINE", "")
-    if engine.endswith("sqlite3"):
+    if config["ENGINE"].endswith("sqlite3"):
         path = url.partition("://")[2].partition("?")[0]
         if not path.startswith("/") or path == "/":
             raise ImproperlyConfigured(f"{name}: write sqlite:////absolute/path or sqlite:///relative/path.")
         config["NAME"] = str(ROOT / path[1:]) if not path.startswith("//") else path[1:]
-    elif not engine.endswith(("postgresql", "psycopg2")):
-        raise ImproperlyConfigured(f"{name}: only postgres:// and sqlite:// are supported.")
     else:
         config["ENGINE"] = "django.db.backends.postgresql"
     return config
