@@ -55,8 +55,6 @@ class Found:
 
 def sidebar(request):
     """Only lists that this person may open: each list's own admin is asked, so a link never ends in a 403."""
-    # Open when one is inside; else a title to click.
-    seldom = {_("Records"), _("Queue")}
     groups = [
         (
             "",
@@ -121,7 +119,6 @@ def sidebar(request):
         {
             "title": title,
             "separator": bool(title),
-            "collapsible": title in seldom,
             "items": [_item(*entry) for entry in entries if _may_open(request, entry[2])],
         }
         for title, entries in groups
