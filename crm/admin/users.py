@@ -34,6 +34,19 @@ ROLE_NAMES = {
 }
 
 
+class RoleFilter(DropdownFilter):
+    """Django's filter of groups would show the names that the code knows them by."""
+
+    title = _("role")
+    parameter_name = "role"
+
+    def lookups(self, request, model_admin):
+        return ROLE_NAMES.items()
+
+    def queryset(self, request, queryset):
+        return queryset.filter(groups__name=self.value()) if self.value() else queryset
+
+
 def is_administrator(user) -> bool:
     return user.is_superuser or roles.role_of(user) == roles.ADMINISTRATOR
 
@@ -63,17 +76,6 @@ class NewUserForm(SafeFormMixin, UserCreationForm):
         fields = ("username",)
 
 
-class RoleFilter(DropdownFilter):
-    title = _("role")
-    parameter_name = "role"
-
-    def lookups(self, request, model_admin):
-        return ROLE_NAMES.items()
-
-    def queryset(self, request, queryset):
-        return queryset.filter(groups__name=self.value()) if self.value() else queryset
-
-
 @admin.register(User)
 class UserAdmin(CrmAdmin, AuthUserAdmin):
     form = UserForm
@@ -81,7 +83,7 @@ class UserAdmin(CrmAdmin, AuthUserAdmin):
     change_password_form = AdminPasswordChangeForm
     list_display = ("username", "full_name", "email", "role", "is_active", "absent_from", "absent_until", "last_login")
     list_display_links = ("username", "full_name")
-    list_filter = ("is_active", "is_staff", RoleFilter)
+    list_filter = ("is_active", RoleFilter)
     search_fields = ("username", "first_name", "last_name", "email")
     ordering = ("last_name", "first_name", "username")
     filter_horizontal = ()
