@@ -5,6 +5,7 @@ from django.db.models import Prefetch
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from crm.admin import badges
 from crm.admin.base import CrmAdmin, CrmTabularInline
@@ -133,7 +134,7 @@ class ClientAdmin(ImportAdminMixin, ExportAdminMixin, CrmAdmin):
     def for_choices(self, queryset):
         return queryset.only("reference", "full_name")
 
-    @display(description=_("name"))
+    @display(description=pgettext_lazy("of a person", "name"))
     def name(self, client):
         return client.full_name
 

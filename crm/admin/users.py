@@ -9,7 +9,7 @@ from django.contrib.auth.admin import UserAdmin as AuthUserAdmin
 from django.contrib.auth.models import Group
 from django.db.models import Count
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext, pgettext_lazy
 
 from crm import roles
 from crm.admin.base import CrmAdmin, ReadOnlyAdmin
@@ -153,7 +153,7 @@ class UserAdmin(CrmAdmin, AuthUserAdmin):
         if role and role != roles.role_of(obj):
             roles.assign(obj, role)
 
-    @display(description=_("name"), ordering="last_name")
+    @display(description=pgettext_lazy("of a person", "name"), ordering="last_name")
     def full_name(self, user):
         return user.get_full_name() or "–"
 

@@ -101,7 +101,7 @@ class Client(Stamped, CrmModel):
     email = EncryptedEmailField(_("e-mail"), max_length=254, blank=True)
     phone = EncryptedCharField(_("phone"), max_length=40, blank=True)
     birth_number = EncryptedCharField(
-        _("birth number"), max_length=11, blank=True, validators=[check_birth_number], help_text="YYMMDD/SSSC"
+        _("birth number"), max_length=11, blank=True, validators=[check_birth_number], help_text=_("YYMMDD/SSSC")
     )
     birth_date = EncryptedDateField(_("date of birth"), null=True, blank=True)
     birth_place = EncryptedCharField(_("place of birth"), max_length=200, blank=True)
