@@ -1,0 +1,49 @@
+"""`python -m crm.bench [scenario ...] [--quick] [--sizes 1000,10000]`: prints a Markdown table, row by row as it goes."""
+
+import argparse
+import importlib
+import os
+import sys
+import time
+
+from crm.bench import office
+from crm.bench.measuring import Measured, table
+
+SCENARIOS = ("pages", "search", "exports", "imports")
+SIZES = (1_000, 10_000, 100_000)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m crm.bench", description=__doc__)
+    parser.add_argument("scenarios", nargs="*", metavar="scenario", help=f"{', '.join(SCENARIOS)} (all)")
+    parser.add_argument("--quick", action="store_true", help="1,000 clients only: seconds instead of minutes")
+    parser.add_argument("--sizes", help="numbers of clients, smallest first, with commas between (1000,10000,100000)")
+    asked = parser.parse_args(arguments)
+    if unknown := set(asked.scenarios) - set(SCENARIOS):
+        parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
+    sizes = sorted(int(size) for size in asked.sizes.split(",")) if asked.sizes else SIZES[:1] if asked.quick else SIZES
+    with office.database() as address:
+        os.environ |= {"DATABASE_URL": address, "DJANGO_SETTINGS_MODULE": "crm.bench.settings"}
+        import django
+
+        django.setup()
+        print(table(_measure(sizes, asked.scenarios or SCENARIOS)))
+        django.db.connections.close_all()
+    return 0
+
+
+def _measure(sizes, scenarios) -> dict[int, list[Measured]]:
+    found: dict[int, list[Measured]] = {}
+    office.build()
+    for size in sizes:
+        written = office.grow_to(size)
+        found[size] = [Measured("demo clients written", written, f"{written:.0f}/s")]
+        for name in scenarios:
+            start = time.perf_counter()
+            found[size] += importlib.import_module(f"crm.bench.{name}").run(size)
+            print(f"{size:,} clients: {name} in {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
