@@ -6,6 +6,7 @@ import dataclasses
 import re
 import uuid
 
+from django.conf import settings
 from django.db import models, transaction
 from django.db.models.expressions import F
 from django.utils import timezone
@@ -106,6 +107,21 @@ class History(HistoricalRecords):
         with operation(user=getattr(instance, "_history_user", None)):
             super().create_historical_record(instance, history_type, using)
 
+    def m2m_changed(self, instance, action, attr, pk_set, reverse, model, **kwargs):
+        if not reverse:
+            super().m2m_changed(instance, action, attr, pk_set, reverse)
+            return
+        # `group.user_set.add(user)`: the records that change are at the other end, and simple-history looks for the
+        # history of the group. After a clear nothing tells any more who was there.
+        if action == "pre_clear":
+            instance._cleared = list(model._base_manager.filter(**{attr: instance}))
+        elif action == "post_clear":
+            for record in instance.__dict__.pop("_cleared", ()):
+                self.create_historical_record(record, "~")
+        elif action in ("post_add", "post_remove"):
+            for record in model._base_manager.filter(pk__in=pk_set):
+                self.create_historical_record(record, "~")
+
     def get_history_user(self, instance):
         return current_user()
 
@@ -196,6 +212,19 @@ class CrmQuerySet(models.QuerySet):
             # The rows as they stand, not the objects: those may be older, or hold more changes than `fields`.
             write_history(list(self.model._base_manager.filter(pk__in=keys[start : start + BATCH])), "~")
         return changed
+
+
+def sees_all_cases(user) -> bool:
+    return settings.ADVISER_SCOPE != "own" or user.has_perm("crm.view_all_cases")
+
+
+class OfCaseQuerySet(CrmQuerySet):
+    """Rows that are seen by whoever sees their case."""
+
+    def visible_to(self, user):
+        if sees_all_cases(user):
+            return self
+        return self.filter(models.Q(case__adviser=user) | models.Q(case__stand_in=user))
 
 
 class CrmModel(models.Model):

@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 from crm.choices import ACTIVE_STATUSES, CaseStatus, FinanceKind, PartyRole, PropertyKind, PurposeKind
 from crm.encryption import EncryptedCharField, EncryptedTextField
-from crm.models.base import CrmModel, CrmQuerySet, Stamped, with_references
+from crm.models.base import CrmModel, CrmQuerySet, OfCaseQuerySet, Stamped, sees_all_cases, with_references
 from crm.models.clients import Client
 from crm.models.reference import Lender
 from crm.models.steps import Step
@@ -32,7 +32,7 @@ def percent(label, **kwargs):
 
 class CaseQuerySet(CrmQuerySet):
     def visible_to(self, user):
-        if settings.ADVISER_SCOPE != "own" or user.has_perm("crm.view_all_cases"):
+        if sees_all_cases(user):
             return self
         return self.filter(Q(adviser=user) | Q(stand_in=user))
 
@@ -158,15 +158,6 @@ class Case(Stamped, CrmModel):
             super().save(*args, **kwargs)
 
 
-class OfCaseQuerySet(CrmQuerySet):
-    """Rows that are seen by whoever sees their case."""
-
-    def visible_to(self, user):
-        if settings.ADVISER_SCOPE != "own" or user.has_perm("crm.view_all_cases"):
-            return self
-        return self.filter(Q(case__adviser=user) | Q(case__stand_in=user))
-
-
 class CaseParty(CrmModel):
     case = models.ForeignKey(Case, on_delete=models.CASCADE, related_name="parties", verbose_name=_("case"))
     client = models.ForeignKey(Client, on_delete=models.PROTECT, related_name="parties", verbose_name=_("client"))
@@ -224,7 +215,7 @@ class OfClientQuerySet(CrmQuerySet):
     """Rows that are seen by whoever sees their client."""
 
     def visible_to(self, user):
-        if settings.ADVISER_SCOPE != "own" or user.has_perm("crm.view_all_cases"):
+        if sees_all_cases(user):
             return self
         return self.filter(client__in=Client.objects.visible_to(user))
 

@@ -13,7 +13,7 @@ from stdnum.exceptions import ValidationError as StdnumError
 
 from crm import search
 from crm.encryption import EncryptedCharField, EncryptedDateField, EncryptedEmailField, EncryptedTextField, Unreadable
-from crm.models.base import BATCH, CrmModel, CrmQuerySet, Stamped, with_references
+from crm.models.base import BATCH, CrmModel, CrmQuerySet, Stamped, sees_all_cases, with_references
 from crm.models.bulk import insert_rows
 
 REFERENCE_PREFIX = "C"
@@ -46,7 +46,7 @@ def check_bank_account(value: str) -> None:
 
 class ClientQuerySet(CrmQuerySet):
     def visible_to(self, user):
-        if settings.ADVISER_SCOPE != "own" or user.has_perm("crm.view_all_cases"):
+        if sees_all_cases(user):
             return self
         from crm.models.cases import Case
 

@@ -3,12 +3,13 @@
 from django.conf import settings
 from django.db import models
 from django.utils import timezone
+from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
 
 from crm.choices import DocumentStatus, NoteKind
 from crm.encryption import EncryptedTextField
-from crm.models.base import CrmModel, Stamped
-from crm.models.cases import Case, OfCaseQuerySet
+from crm.models.base import CrmModel, OfCaseQuerySet, Stamped
+from crm.models.cases import Case
 
 
 class DocumentType(CrmModel):
@@ -28,8 +29,6 @@ class DocumentType(CrmModel):
 
     @property
     def name(self) -> str:
-        from django.utils.translation import get_language
-
         return self.name_cs if (get_language() or settings.LANGUAGE_CODE).startswith("cs") else self.name_en
 
 

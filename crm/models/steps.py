@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 from crm.choices import ACTIVE_STATUSES, StepState
 from crm.encryption import EncryptedTextField
-from crm.models.base import CrmModel, CrmQuerySet
+from crm.models.base import CrmModel, OfCaseQuerySet
 
 # The catalogue's codes that rules know by name; the rest is the office's own business.
 LENDER_SELECTION = "vyber_banky"
@@ -45,12 +45,7 @@ class Step(CrmModel):
         return self.name_cs if (get_language() or settings.LANGUAGE_CODE).startswith("cs") else self.name_en
 
 
-class CaseStepQuerySet(CrmQuerySet):
-    def visible_to(self, user):
-        if settings.ADVISER_SCOPE != "own" or user.has_perm("crm.view_all_cases"):
-            return self
-        return self.filter(Q(case__adviser=user) | Q(case__stand_in=user))
-
+class CaseStepQuerySet(OfCaseQuerySet):
     def pending(self):
         return self.filter(state=StepState.PENDING)
 
