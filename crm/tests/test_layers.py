@@ -96,11 +96,9 @@ def test_only_one_module_imports_unfolds_own_classes(file):
     assert not {name for name in imported(file.read_text(), package_of(file)) if name.split(".")[0] == "unfold"}
 
 
-@pytest.mark.parametrize("name", BOTTOM)
+@pytest.mark.parametrize("name", [name for name in BOTTOM if (ROOT / "crm" / f"{name}.py").exists()])
 def test_the_bottom_layer_imports_django_only(name):
     file = ROOT / "crm" / f"{name}.py"
-    if not file.exists():
-        pytest.skip(f"no {name} yet")
     roots = {dotted.split(".")[0] for dotted in imported(file.read_text(), "crm")}
     assert roots <= {"django", "collections", "dataclasses", "datetime", "functools", "typing", "uuid"}
 
