@@ -1,0 +1,338 @@
+"""History at the level of models: who, when, as part of what, from where and why; and what never gets into it."""
+
+import asyncio
+import datetime
+import uuid
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.contrib.auth.models import AnonymousUser, Group
+from django.http import HttpResponse
+from django.test import AsyncClient, override_settings
+from django.urls import path
+
+from crm.choices import Source
+from crm.encryption import looks_encrypted
+from crm.models import Case, Client, CrmModel, Lender, User, operation
+from crm.models.base import current_operation
+from crm.tests.raw import stored
+
+PASSWORD = "a long enough password"
+
+
+@pytest.fixture
+def alice(db):
+    return User.objects.create_user("alice", first_name="Alice", last_name="Nováková", password=PASSWORD)
+
+
+@pytest.fixture
+def bob(db):
+    return User.objects.create_user("bob", first_name="Bob", last_name="Malý")
+
+
+@pytest.fixture
+def charlie(db):
+    return Client.objects.create(full_name="Charlie", email="charlie@example.com")
+
+
+# --- Who ---
+
+
+def test_a_row_names_who_wrote_it_for_ever(alice, charlie):
+    with operation(Source.ADMIN, user=alice):
+        charlie.save()
+    number = alice.pk
+    alice.first_name = "Alena"
+    alice.save()
+    row = charlie.history.first()
+    assert (row.history_user_id, row.history_user_name) == (number, "Alice Nováková")
+    alice.delete()
+    row = charlie.history.first()
+    assert (row.history_user_id, row.history_user_name) == (number, "Alice Nováková")
+
+
+def test_a_very_long_name_is_cut_and_never_stops_a_write(charlie):
+    user = User.objects.create_user("x", first_name="a" * 150, last_name="b" * 150)
+    with operation(user=user):
+        charlie.save()
+    assert len(charlie.history.first().history_user_name) == 200
+
+
+def test_nobody_known_is_nobody(charlie):
+    with operation(Source.ADMIN, user=AnonymousUser()):
+        charlie.save()
+    row = charlie.history.first()
+    assert (row.history_user_id, row.history_user_name) == (None, "")
+
+
+def test_simple_historys_own_way_to_name_a_user_gives_id_and_name_alike(alice, bob, charlie):
+    with operation(user=alice):
+        charlie._history_user = bob
+        charlie.save()
+    row = charlie.history.first()
+    assert (row.history_user_id, row.history_user_name) == (bob.pk, "Bob Malý")
+
+
+# --- As part of what ---
+
+
+def test_all_rows_of_one_operation_share_its_id(alice, charlie):
+    with operation(Source.COMMAND, user=alice) as active:
+        charlie.save()
+        Client.objects.bulk_create_with_history([Client(full_name="Dana"), Client(full_name="Eva")])
+        Lender.objects.create(name="Banka Pod Lipou")
+        charlie.note = "x"
+        Client.objects.bulk_update_with_history([charlie], ["note"])
+        Client.objects.filter(pk=charlie.pk).delete()
+    rows = [*Client.history.filter(operation_id=active.id), *Lender.history.filter(operation_id=active.id)]
+    assert sorted(row.history_type for row in rows) == ["+", "+", "+", "-", "~", "~"]
+    assert {(row.history_user_id, row.history_user_name, row.source) for row in rows} == {
+        (alice.pk, "Alice Nováková", "command")
+    }
+
+
+def test_outside_of_an_operation_every_row_has_an_id_of_its_own(charlie):
+    charlie.save()
+    rows = charlie.history.all()
+    assert len({row.operation_id for row in rows}) == 2
+    assert {row.source for row in rows} == {Source.SHELL}
+
+
+def test_an_inner_operation_keeps_the_outer_ones_id_and_what_it_does_not_say(alice, bob):
+    with operation(Source.JOB, user=alice, reason="night") as outer:
+        with operation() as inner:
+            assert (inner.id, inner.source, inner.user, inner.reason) == (outer.id, Source.JOB, alice, "night")
+        with operation(Source.IMPORT, user=bob, reason="file") as inner:
+            assert (inner.id, inner.source, inner.user, inner.reason) == (outer.id, Source.IMPORT, bob, "file")
+        assert current_operation() is outer
+    assert current_operation() is None
+
+
+def test_an_operation_ends_with_an_error_too():
+    with pytest.raises(RuntimeError), operation():
+        raise RuntimeError
+    assert current_operation() is None
+
+
+@pytest.mark.parametrize("source", Source.values)
+def test_every_source_fits(charlie, source):
+    with operation(source):
+        charlie.save()
+    assert charlie.history.first().source == source
+
+
+# --- Why ---
+
+
+def test_the_reason_is_kept_and_encrypted(charlie):
+    with operation(reason="Client asked by phone"):
+        charlie.save()
+        Client.objects.bulk_update_with_history([charlie], ["note"])
+    one, other = charlie.history.all()[:2]
+    for row in (one, other):
+        assert row.history_change_reason == "Client asked by phone"
+        assert looks_encrypted(stored(row, "history_change_reason"))
+
+
+def test_a_reason_of_the_object_goes_before_the_operations(charlie):
+    charlie._change_reason = "its own"
+    with operation(reason="the operation's"):
+        charlie.save()
+    assert charlie.history.first().history_change_reason == "its own"
+
+
+def test_no_reason_is_null(charlie):
+    assert stored(charlie.history.first(), "history_change_reason") is None
+
+
+# --- What ---
+
+
+def test_every_model_that_people_edit_has_a_history_with_our_columns():
+    for model in [*CrmModel.__subclasses__(), User]:
+        names = {field.name for field in model.history.model._meta.get_fields()}
+        assert {"history_user_id", "history_user_name", "operation_id", "source", "history_change_reason"} <= names, (
+            model
+        )
+    assert {Client, Case, Lender} <= set(CrmModel.__subclasses__())
+
+
+def test_encrypted_fields_are_encrypted_in_the_history_too():
+    for model in CrmModel.__subclasses__():
+        for field in model.history.model._meta.concrete_fields:
+            original = {own.attname: own for own in model._meta.concrete_fields}.get(field.attname)
+            if (
+                original is not None
+                and hasattr(original, "save_form_data")
+                and "crm.encryption" in type(original).__module__
+            ):
+                assert type(field) is type(original)
+
+
+def test_deleting_keeps_the_history(charlie):
+    number = charlie.pk
+    charlie.delete()
+    rows = list(Client.history.filter(id=number))
+    assert [row.history_type for row in rows] == ["-", "+"]
+    assert rows[0].full_name == "Charlie"
+
+
+def test_deleting_a_client_loaded_without_his_encrypted_fields_keeps_them_in_the_history(charlie):
+    number = charlie.pk
+    Client.objects.defer_encrypted().filter(pk=number).delete()
+    row = Client.history.filter(id=number).first()
+    assert (row.history_type, row.full_name, row.email) == ("-", "Charlie", "charlie@example.com")
+
+
+def test_deleting_a_user_loaded_in_part_is_no_error(alice):
+    number = alice.pk
+    User.objects.only("username").get(pk=number).delete()
+    assert User.history.filter(id=number).first().history_type == "-"
+
+
+def test_saving_a_client_loaded_in_part_writes_a_whole_history_row(charlie, django_assert_max_num_queries):
+    client = Client.objects.defer_encrypted().get(pk=charlie.pk)
+    client.citizenship = "CZ"
+    with django_assert_max_num_queries(6):
+        client.save()
+    row = charlie.history.first()
+    assert (row.citizenship, row.full_name, row.email) == ("CZ", "Charlie", "charlie@example.com")
+
+
+def test_a_bulk_update_invents_no_change_of_what_it_did_not_write(charlie):
+    stale = Client.objects.get(pk=charlie.pk)
+    charlie.email = "new@example.com"
+    charlie.save()
+    stale.phone = "unwritten"
+    stale.note = "written"
+    Client.objects.bulk_update_with_history([stale], ["note"])
+    row = charlie.history.first()
+    assert (row.email, row.phone, row.note) == ("new@example.com", "", "written")
+
+
+def test_a_bulk_update_of_objects_loaded_in_part_writes_whole_rows(charlie):
+    client = Client.objects.only("note").get(pk=charlie.pk)
+    client.note = "written"
+    Client.objects.bulk_update_with_history([client], ["note"])
+    assert charlie.history.first().full_name == "Charlie"
+
+
+def test_bulk_writes_give_one_row_for_each_object(db):
+    clients = Client.objects.bulk_create_with_history([Client(full_name=f"Client {number}") for number in range(7)])
+    assert Client.history.filter(history_type="+").count() == 7
+    for client in clients:
+        client.birth_date = datetime.date(1990, 1, 1)
+    Client.objects.bulk_update_with_history(clients[:3], ["birth_date"])
+    assert Client.history.filter(history_type="~").count() == 3
+    assert Client.history.filter(history_type="~").first().birth_date == datetime.date(1990, 1, 1)
+    assert Client.objects.bulk_create_with_history([]) == []
+    assert not Client.objects.bulk_update_with_history([], ["note"])
+
+
+def test_a_bulk_write_that_fails_leaves_neither_row_nor_history(charlie):
+    from django.db import IntegrityError, transaction
+
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Client.objects.bulk_create_with_history(
+            [Client(full_name="Dana"), Client(full_name="Eva", reference=charlie.reference)]
+        )
+    assert Client.history.count() == 1
+
+
+# --- Users ---
+
+
+def test_a_login_is_no_change_of_the_record(alice, client):
+    before = alice.history.count()
+    client.force_login(alice)
+    assert User.objects.get(pk=alice.pk).last_login
+    alice.last_login = datetime.datetime(2026, 3, 2, tzinfo=datetime.UTC)
+    alice.save(update_fields=["last_login"])
+    assert alice.history.count() == before
+    alice.save(update_fields=["last_login", "language"])
+    alice.save()
+    assert alice.history.count() == before + 2
+
+
+def test_no_password_gets_into_the_history(alice):
+    alice.set_password("another long password")
+    alice.save()
+    names = {field.name for field in User.history.model._meta.get_fields()}
+    assert not {"password", "last_login"} & names
+    assert "md5" not in str(list(User.history.values()))
+
+
+def test_a_change_of_groups_is_a_change_of_the_user(alice):
+    before = alice.history.count()
+    group = Group.objects.create(name="Own group")
+    alice.groups.add(group)
+    assert alice.history.count() == before + 1
+    assert [row.group_id for row in alice.history.first().groups.all()] == [group.pk]
+
+
+def test_a_change_of_groups_from_the_groups_side_is_one_too(alice):
+    before = alice.history.count()
+    group = Group.objects.create(name="Own group")
+    group.user_set.add(alice)
+    assert [row.group_id for row in alice.history.first().groups.all()] == [group.pk]
+    group.user_set.remove(alice)
+    assert alice.history.count() == before + 2
+    assert not alice.history.first().groups.exists()
+    group.user_set.add(alice)
+    group.user_set.clear()
+    assert alice.history.count() == before + 4
+    assert not alice.history.first().groups.exists()
+
+
+# --- Many at once ---
+
+
+def rename(request, number):
+    client = Client.objects.get(pk=number)
+    client.note = request.user.username
+    client.save()
+    return HttpResponse(str(current_operation().id))
+
+
+urlpatterns = [path("rename/<int:number>/", rename)]
+
+
+@pytest.mark.django_db(transaction=True)
+@override_settings(ROOT_URLCONF=__name__)
+def test_sixty_saves_at_once_by_two_people_are_each_attributed_rightly():
+    people = [User.objects.create_user(name) for name in ("alice", "bob")]
+    clients = [Client.objects.create(full_name=f"Client {number}") for number in range(60)]
+
+    async def browse(user, mine):
+        browser = AsyncClient()
+        await browser.aforce_login(user)
+        return await asyncio.gather(*(browser.get(f"/rename/{client.pk}/") for client in mine))
+
+    async def all_at_once():
+        return await asyncio.gather(browse(people[0], clients[::2]), browse(people[1], clients[1::2]))
+
+    answers = [answer for one in asyncio.run(all_at_once()) for answer in one]
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.content for answer in answers}) == 60
+    rows = Client.history.filter(history_type="~")
+    assert len(rows) == 60
+    assert all(row.note == row.history_user_name for row in rows)
+    assert all(row.history_user_id == people[row.history_user_name == "bob"].pk for row in rows)
+    assert {str(row.operation_id).encode() for row in rows} == {answer.content for answer in answers}
+
+
+def test_operations_of_two_coroutines_do_not_mix():
+    async def work(reason):
+        with operation(Source.JOB, reason=reason) as mine:
+            for _ in range(5):
+                await asyncio.sleep(0)
+                assert current_operation() is mine
+                assert await sync_to_async(current_operation)() is mine
+            return mine.id
+
+    async def both():
+        return await asyncio.gather(work("one"), work("other"))
+
+    one, other = asyncio.run(both())
+    assert isinstance(one, uuid.UUID)
+    assert one != other
