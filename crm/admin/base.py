@@ -168,6 +168,17 @@ class CrmAdmin(SafeAdminMixin, HistoryPages, ui.ModelAdmin, SimpleHistoryAdmin):
     class Media:
         css = STYLES
 
+    def save_model(self, request, obj, form, change):
+        """Writes what was changed and nothing else: another person's change of the moment before stays, and a save
+        without a change leaves no row in the history."""
+        if not change:
+            obj.save()
+            return
+        names = {field.name for field in self.opts.concrete_fields}
+        changed = names.intersection(form.changed_data)
+        if changed:
+            obj.save(update_fields=[*changed, *names.intersection(["updated_at"])])
+
 
 class ReadOnlyAdmin(SafeAdminMixin, ui.ModelAdmin):
     """What machines write and people look at."""

@@ -215,7 +215,10 @@ class CaseAdmin(ImportAdminMixin, ExportAdminMixin, CaseActions, CrmAdmin):
             for note in formset.save(commit=False):
                 save_note(note, request.user)
             for note in formset.deleted_objects:
-                note.delete()
+                if note.is_read_only:
+                    messages.error(request, gettext("An entry of the older CRM stays."))
+                else:
+                    note.delete()
         else:
             super().save_formset(request, form, formset, change)
 

@@ -1,6 +1,5 @@
 """The parts of a case that are edited on its page: steps, parties, property, documents, notes, commission."""
 
-from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
 from crm import workflow
@@ -97,19 +96,14 @@ class CommissionInline(CrmTabularInline):
 
 
 class NoteForm(CrmModelForm):
-    """What came from the older CRM's logs is read-only."""
+    """What came from the older CRM's logs is read-only. (That it is not deleted either, CaseAdmin sees to: Django
+    validates no form that is marked for deletion.)"""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         if self.instance.pk and self.instance.is_read_only:
             for field in self.fields.values():
                 field.disabled = True
-
-    def clean(self):
-        cleaned = super().clean()
-        if self.instance.pk and self.instance.is_read_only and self.cleaned_data.get("DELETE"):
-            raise ValidationError(_("An entry of the older CRM stays."))
-        return cleaned
 
 
 class NoteInline(CrmTabularInline):
