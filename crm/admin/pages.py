@@ -10,7 +10,7 @@ def form_page(model_admin, request, form_class, act, *, title, about, back, subm
     """`act(form)` does it and returns the response; a CrmError of it is shown on the form. Only a POST acts.
 
     `prepare(form)` may add fields or widgets that need the request."""
-    form = form_class(request.POST or None)
+    form = form_class(request.POST if request.method == "POST" else None)
     if prepare:
         prepare(form)
     if request.method == "POST" and form.is_valid():
