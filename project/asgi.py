@@ -28,6 +28,7 @@ try:
     with ThreadPoolExecutor(1) as thread:
         thread.submit(refuse_unsafe_start).result()
 except ImproperlyConfigured as error:
-    print(f"Hypodesk does not start: {error}", file=sys.stderr)
-    sys.exit(STARTUP_FAILURE)
+    print(f"Hypodesk does not start: {error}", file=sys.stderr, flush=True)
+    # At once: uvicorn's parent waits its whole health check's time for a process that is still tidying up.
+    os._exit(STARTUP_FAILURE)
 application = import_string("crm.middleware.BodyLimit")(django_application)
