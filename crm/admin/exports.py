@@ -23,7 +23,7 @@ from crm import exports
 from crm.admin import ui
 from crm.exceptions import CrmError
 
-# A file is made in memory while its reader waits: some 15 s and 20 MB for clients.
+# A file is made in memory while its reader waits: 20,000 clients are 10 s and 4 MB on a busy machine of two cores.
 MOST_ROWS = 50_000
 _NOT_FILTERS = {*IGNORED_PARAMS, PAGE_VAR, SEARCH_VAR, "_changelist_filters"}
 
@@ -159,7 +159,7 @@ class ExportAdminMixin(ExportMixin):
         is_post = request.method == "POST"
         return {
             **self.admin_site.each_context(request),
-            "title": _("Export %(list)s") % {"list": self.opts.verbose_name_plural},
+            "title": _("Export"),
             "form": form,
             "opts": self.opts,
             "keys": [each.label for each in exports.columns_of(self.model) if each.is_key],

@@ -20,6 +20,7 @@ from crm.admin import ui
 from crm.admin.forms import CrmForm
 from crm.choices import RunState
 from crm.exceptions import NotAllowed
+from crm.imports import parsers
 from crm.imports.columns import CASES, CLIENTS
 from crm.imports.plans import Outcome, Plan, problems_file
 from crm.imports.problems import RowProblem
@@ -254,12 +255,14 @@ def _counts(created: int, updated: int, skipped: int, errors: int, *, done: bool
 def _rows(plan: Plan) -> list[dict]:
     """One line for each row of the file: what happens to it and to whom."""
     items = {item.row: item for item in plan.items}
+    column = plan.layout.column("full_name") or plan.layout.column("reference")
+    names = {row.number: parsers.shown(row.cell(column.index)) for row in plan.sheet.rows} if column else {}
     return [
         {
             "number": number,
             "outcome": outcome.label,
             "badge": _BADGES[outcome],
-            "who": _who(items.get(number)),
+            "who": _who(items.get(number)) or names.get(number, ""),
             "changes": _changes(items.get(number)),
         }
         for number, outcome in sorted(plan.outcomes.items())

@@ -213,6 +213,16 @@ def test_the_plain_package_gives_every_client_decrypted_to_staff_without_any_per
     assert "Alice Nováková" in response.content.decode()
 
 
+@pytest.mark.parametrize("model", ["lender", "step", "documenttype", "regulatorylimit"])
+def test_a_catalogue_is_exported_by_managers_only(browse, manager, adviser, model):
+    factories.make_catalogue()
+    url = reverse(f"admin:crm_{model}_export")
+    browser = browse(manager)
+    name = browser.get(url).context["form"].fields["columns"].choices[0][0]
+    assert csv_rows(browser.post(url, chosen(name)).content)
+    assert browse(adviser).get(url).status_code == 403
+
+
 def test_the_permissions_are_there_to_be_given(db):
     codes = Permission.objects.filter(content_type__app_label="crm").values_list("codename", flat=True)
     assert {"export_client", "export_case", "import_client", "import_case"} <= set(codes)

@@ -7,6 +7,7 @@ import uuid
 import pytest
 import tablib
 import time_machine
+from django.contrib import admin
 from django.contrib.auth.models import Permission
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection, connections
@@ -16,6 +17,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 from import_export import resources
+from import_export.admin import ImportMixin
 
 from crm import imports, roles
 from crm.choices import RunState
@@ -301,6 +303,22 @@ def test_a_text_of_the_file_is_never_markup(browse, manager):
     assert "&lt;i&gt;x&lt;/i&gt;" in page.content.decode()
 
 
+def test_a_refused_row_is_shown_with_its_name(browse, manager):
+    browser = browse(manager)
+    page = browser.get(upload(browser, GOOD, BAD))
+    assert [row["who"] for row in page.context["rows"]] == ["Jana Bílá", "Petr Zlý"]
+
+
+def test_an_update_shows_what_changes(browse, manager):
+    client = factories.make_client("Alice Nováková", email="alice@example.com")
+    content = export(Client.objects.all(), "csv").replace(b"alice@example.com", b"new@example.com")
+    browser = browse(manager)
+    preview = browser.post(UPLOAD, {"file": SimpleUploadedFile("x.csv", content)})["Location"]
+    [row] = browser.get(preview).context["rows"]
+    assert (row["who"], row["changes"]) == (f"Alice Nováková ({client.reference})", "e-mail")
+    assert client.email == "alice@example.com"
+
+
 def test_a_row_that_changed_since_the_preview_is_checked_again(browse, manager):
     client = factories.make_client("Alice Nováková", email="alice@example.com")
     content = export(Client.objects.all(), "csv").replace(b"alice@example.com", b"new@example.com")
@@ -325,6 +343,20 @@ def test_a_foreign_row_is_neither_shown_nor_overwritten(browse, adviser):
     browser.post(preview, {"mode": "good"})
     foreign.refresh_from_db()
     assert foreign.full_name == "Foreign Person"
+
+
+class PlainAdmin(ImportMixin, admin.ModelAdmin):
+    pass
+
+
+@override_settings(IMPORT_EXPORT_IMPORT_PERMISSION_CODE=None)
+def test_the_plain_package_lets_staff_without_any_permission_import(rf, db):
+    nobody = factories.make_user()
+    nobody.groups.clear()
+    request = rf.get("/")
+    request.user = User.objects.get(pk=nobody.pk)
+    assert not request.user.get_all_permissions()
+    assert PlainAdmin(Client, admin.site).import_action(request).status_code == 200
 
 
 class PlainResource(resources.ModelResource):
