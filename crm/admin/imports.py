@@ -19,7 +19,7 @@ from crm import imports
 from crm.admin import ui
 from crm.admin.forms import CrmForm
 from crm.choices import RunState
-from crm.exceptions import NotAllowed
+from crm.exceptions import CrmError, NotAllowed
 from crm.imports import parsers
 from crm.imports.columns import CASES, CLIENTS
 from crm.imports.plans import Outcome, Plan, problems_file
@@ -198,6 +198,9 @@ class ImportAdminMixin(ImportExportMixinBase):
             done = imports.confirm(run, request.user, all_or_nothing=everything)
         except NotAllowed:
             return self._gone(request)
+        except CrmError as error:
+            messages.error(request, str(error))
+            return HttpResponseRedirect(self._import_url("import_preview", run))
         if everything and done.errors:
             messages.warning(request, _("Nothing was written, since some rows are refused."))
         return HttpResponseRedirect(self._import_url("import_result", run))
