@@ -104,7 +104,8 @@ def my_day(request, context):
 
 def _buckets(steps, today: datetime.date, adviser: str) -> list[Bucket]:
     until = today + datetime.timedelta(days=badges.SOON_DAYS)
-    due = steps.pending().of_active_cases()
+    # The case's date follows from the steps' dates; PostgreSQL's plan is several times faster for knowing it.
+    due = steps.pending().of_active_cases().filter(case__next_deadline__lte=until)
     parts = {
         "overdue": Q(deadline__lt=today),
         "today": Q(deadline=today),
@@ -128,7 +129,7 @@ def _buckets(steps, today: datetime.date, adviser: str) -> list[Bucket]:
             due.filter(condition)
             .select_related("step", "case__client", "case__adviser", "case__current_step")
             .only(*COLUMNS)
-            .order_by("deadline", "pk")[:ROWS_SHOWN]
+            .order_by("deadline", "case_id", "pk")[:ROWS_SHOWN]  # the order of the index of pending steps
         )
         title, empty = texts[key]
         found.append(
