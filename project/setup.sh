@@ -27,14 +27,16 @@ find_python() {
         done
     done
     home=${HOME:-/}
-    for candidate in \
-        "${PYENV_ROOT:-$home/.pyenv}"/versions/3.1[2-9]*/bin/python3 \
-        "$home"/.local/share/uv/python/cpython-3.1[2-9]*/bin/python3 \
-        .uv/python/cpython-3.1[2-9]*/bin/python3; do
-        if [ -x "$candidate" ] && runs "$candidate"; then
-            echo "$candidate"
-            return 0
-        fi
+    for version in 3.13 3.12 3.14; do
+        for candidate in \
+            "${PYENV_ROOT:-$home/.pyenv}/versions/$version".*/bin/python3 \
+            "$home/.local/share/uv/python/cpython-$version".*/bin/python3 \
+            ".uv/python/cpython-$version".*/bin/python3; do
+            if [ -x "$candidate" ] && runs "$candidate"; then
+                echo "$candidate"
+                return 0
+            fi
+        done
     done
     return 1
 }

@@ -11,8 +11,6 @@ urlpatterns = [
     path("i18n/", include("django.conf.urls.i18n")),
     path("password/<uidb64>/<token>/", auth.PasswordResetConfirmView.as_view(), name="password_reset_confirm"),
     path("password/done/", auth.PasswordResetCompleteView.as_view(), name="password_reset_complete"),
-    re_path(
-        r"^klienti(?:/.*)?$", RedirectView.as_view(pattern_name="admin:crm_client_changelist")
-    ),
+    re_path(r"^klienti(?:/.*)?$", RedirectView.as_view(pattern_name="admin:crm_client_changelist")),
     re_path(r"^(?:dashboard|reporting)(?:/.*)?$", RedirectView.as_view(pattern_name="admin:index")),
 ]
