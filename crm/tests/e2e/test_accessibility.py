@@ -2,8 +2,7 @@
 the keyboard's way through the frame."""
 
 import pytest
-
-axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+from axe_playwright_python import sync_playwright as axe
 
 pytestmark = pytest.mark.e2e
 
