@@ -9,6 +9,7 @@ import pytest
 from cryptography.fernet import Fernet
 from django.core.exceptions import FieldError, ImproperlyConfigured, ValidationError
 from django.core.management import call_command
+from django.db import transaction
 from django.db.models import Case, Count, F, Max, OuterRef, Subquery, TextField, Value, When
 from django.db.models.functions import Cast, Concat, Upper
 from django.forms import modelform_factory
@@ -222,7 +223,7 @@ EXPRESSIONS = {
 @pytest.mark.parametrize("expression", EXPRESSIONS.values(), ids=EXPRESSIONS)
 def test_update_by_an_expression_is_refused_and_changes_nothing(alice, expression):
     before = stored(alice, "note")
-    with pytest.raises(EncryptedFieldError):
+    with pytest.raises(EncryptedFieldError), transaction.atomic():
         Client.objects.filter(pk=alice.pk).update(note=expression)
     assert stored(alice, "note") == before
 
@@ -396,7 +397,7 @@ def test_a_token_is_refused_by_full_clean_form_and_save(db, token, form_class):
         lambda: Client.objects.bulk_create([Client(full_name=token())]),
         lambda: Client.objects.update(note=token()),
     ):
-        with pytest.raises(CiphertextRefused):
+        with pytest.raises(CiphertextRefused), transaction.atomic():
             write()
     assert not Client.objects.exists()
 
