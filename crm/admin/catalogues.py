@@ -6,6 +6,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import Max
 from django.http import HttpResponseRedirect
 from django.urls import reverse
+from django.utils.text import capfirst
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
@@ -97,11 +98,15 @@ class LinesField(forms.CharField):
 
 class LenderForm(CrmModelForm):
     aliases = LinesField(
-        label=_("aliases"),
         required=False,
         widget=TextareaWidget({"rows": 4}),
         help_text=_("Other spellings that an import takes for this lender, one a line."),
     )
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if "aliases" in self.fields:
+            self.fields["aliases"].label = capfirst(Lender._meta.get_field("aliases").verbose_name)
 
     def clean(self):
         cleaned = super().clean()
