@@ -126,6 +126,8 @@ def whole_digests(text: str) -> Iterator[tuple[str, bytes]]:
 
 
 def word_digests(text: str) -> list[bytes]:
+    if "@" in text:  # an address, which is found whole: five words of it would only cost the planner its time
+        return []
     found = dict.fromkeys(word[:MAX_PREFIX] for word in words(text))
     return [digest(Kind.NAME, word) for word in list(found)[:MAX_WORDS]]
 

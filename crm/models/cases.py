@@ -43,7 +43,11 @@ class CaseQuerySet(CrmQuerySet):
         text = clean(text)
         if not text:
             return self
-        return self.filter(Q(reference__istartswith=text) | Q(client__in=Client.objects.search(text).values("pk")))
+        # A union, for the same reason as in the clients' search.
+        cases = Case.objects.order_by()
+        named = cases.filter(client__in=Client.objects.order_by().search(text).values("pk")).values("pk")
+        numbered = cases.filter(reference__startswith=text.upper()).values("pk")
+        return self.filter(pk__in=numbered.union(named, all=True))
 
     def bulk_create(self, objs, *args, **kwargs):
         objs = list(objs)
