@@ -203,7 +203,7 @@ class Cases:
         income = ("danove_priznani",) if client.business_id else ("potvrzeni_o_prijmu", "vyplatni_pasky")
         found = []
         for code in (*ALWAYS, *income, *BY_PURPOSE.get(case.purpose_kind, ())):
-            if position < 2 or code not in self.document_types:
+            if position < 3 or code not in self.document_types:
                 continue
             document = Document(case=case, type=self.document_types[code], status=self._document_status(position))
             if document.status != DocumentStatus.REQUESTED:

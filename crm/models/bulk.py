@@ -44,7 +44,7 @@ def stored(model: type[models.Model], names: list[str]) -> Callable[[str, object
     plain = {name for name, field in fields.items() if connection.vendor == "postgresql" and not is_encrypted(field)}
 
     def convert(name: str, value: object) -> object:
-        if name in plain and type(value) in PLAIN:
+        if value is None or value == "" or (name in plain and type(value) in PLAIN):
             return value
         return fields[name].get_db_prep_save(value, connection)
 
