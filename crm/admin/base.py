@@ -84,7 +84,10 @@ class FieldsMixin:
         rows = super().get_field_queryset(db, db_field, request)
         if rows is None:
             rows = db_field.remote_field.model._default_manager.all()
-        return visible(rows, request.user)
+        rows = visible(rows, request.user)
+        if self.admin_site.is_registered(rows.model):
+            rows = self.admin_site.get_model_admin(rows.model).for_choices(rows)
+        return rows
 
 
 class SafeAdminMixin(FieldsMixin):
@@ -129,7 +132,7 @@ class SafeAdminMixin(FieldsMixin):
         return self.has_view_permission(request)
 
     def for_choices(self, queryset):
-        """What an autocomplete reads."""
+        """What an autocomplete reads, and the choice that a form shows."""
         return queryset.defer(*encrypted_names(self.model))
 
     # --- Errors ---

@@ -26,7 +26,8 @@ from crm.admin.parts import (
     save_step,
 )
 from crm.admin.ui import ChoicesDropdownFilter, RelatedDropdownFilter, display
-from crm.models import Case, CaseStep, Note
+from crm.encryption import encrypted_names
+from crm.models import Case, CaseStep, Client, Note
 
 SHOWN_STATE = {"done": "done", "not_applicable": "na"}
 
@@ -185,7 +186,8 @@ class CaseAdmin(ImportAdminMixin, ExportAdminMixin, CaseActions, CrmAdmin):
     def render_change_form(self, request, context, add=False, change=False, form_url="", obj=None):
         if obj:
             today = timezone.localdate()
-            stored = Case.objects.select_related("client", "current_step").get(pk=obj.pk)
+            hidden = encrypted_names(Case) | {f"client__{name}" for name in encrypted_names(Client) - {"full_name"}}
+            stored = Case.objects.select_related("client", "current_step").defer(*hidden).get(pk=obj.pk)
             line = progress(stored, today)
             current = next((entry["step"] for entry in line if entry["is_current"]), None)
             context |= {

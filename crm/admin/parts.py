@@ -7,7 +7,7 @@ from crm.admin import badges, step_actions, values
 from crm.admin.base import CrmStackedInline, CrmTabularInline
 from crm.admin.forms import CrmModelForm
 from crm.admin.ui import ExpandableTextareaWidget, display
-from crm.models import CaseParty, CaseStep, Commission, Document, Note, Property, operation
+from crm.models import Case, CaseParty, CaseStep, Commission, Document, Note, Property, operation
 
 
 class StepForm(CrmModelForm):
@@ -17,6 +17,18 @@ class StepForm(CrmModelForm):
         super().__init__(*args, **kwargs)
         if self.instance.pk and self.instance.is_settled and "deadline" in self.fields:
             self.fields["deadline"].disabled = True
+
+
+class LightCaseMixin:
+    """For pages of a case's parts: of the case only its name, its client's, and what buttons depend on."""
+
+    def get_object(self, request, object_id, from_field=None):
+        found = super().get_object(request, object_id, from_field)
+        if found is not None:
+            cases = Case.objects.select_related("client")
+            names = ("reference", "status", "current_step", "client__reference", "client__full_name")
+            found.case = cases.only(*names).get(pk=found.case_id)
+        return found
 
 
 def save_step(step: CaseStep, changed: list[str], by) -> None:

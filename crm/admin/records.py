@@ -9,13 +9,13 @@ from django.utils.translation import gettext_lazy as _
 from crm.admin import badges, values
 from crm.admin.base import CrmAdmin
 from crm.admin.filters import CaseAdviserFilter, DateRange
-from crm.admin.parts import NoteForm, save_note
+from crm.admin.parts import LightCaseMixin, NoteForm, save_note
 from crm.admin.ui import ChoicesDropdownFilter, RelatedDropdownFilter, display
 from crm.models import CaseParty, Commission, Consent, Document, FinanceItem, Identification, Note, Property
 from crm.models.cases import Case
 
 
-class OfCaseAdmin(CrmAdmin):
+class OfCaseAdmin(LightCaseMixin, CrmAdmin):
     """Rows of a case: the list names the case and its client."""
 
     list_select_related = ("case", "case__client")
@@ -138,13 +138,13 @@ class PartAdmin(CrmAdmin):
 
 
 @admin.register(CaseParty)
-class CasePartyAdmin(PartAdmin):
+class CasePartyAdmin(LightCaseMixin, PartAdmin):
     list_display = ("case", "client", "role")
     list_select_related = ("case", "client")
 
 
 @admin.register(Property)
-class PropertyAdmin(PartAdmin):
+class PropertyAdmin(LightCaseMixin, PartAdmin):
     list_display = ("case", "kind", "valuation_czk", "valued_on")
     list_select_related = ("case",)
 

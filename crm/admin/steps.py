@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 from crm.admin import badges, step_actions
 from crm.admin.base import CrmAdmin
 from crm.admin.filters import CaseAdviserFilter, DateRange, DueFilter
-from crm.admin.parts import StepForm, save_step
+from crm.admin.parts import LightCaseMixin, StepForm, save_step
 from crm.admin.step_actions import StepActions
 from crm.admin.ui import RelatedDropdownFilter, display
 from crm.models import CaseStep
@@ -17,7 +17,7 @@ from crm.models.base import current_user
 
 
 @admin.register(CaseStep)
-class CaseStepAdmin(StepActions, CrmAdmin):
+class CaseStepAdmin(StepActions, LightCaseMixin, CrmAdmin):
     form = StepForm
     list_display = ("case_link", "client_name", "step", "deadline_badge", "state_badge", "adviser", "buttons")
     list_display_links = None

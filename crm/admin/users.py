@@ -8,8 +8,9 @@ from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as AuthUserAdmin
 from django.contrib.auth.models import Group
 from django.db.models import Count
+from django.utils.html import format_html_join
+from django.utils.translation import gettext, ngettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext, pgettext_lazy
 
 from crm import roles
 from crm.admin.base import CrmAdmin, ReadOnlyAdmin
@@ -32,6 +33,9 @@ ROLE_NAMES = {
     roles.AUDITOR: _("Auditor"),
     roles.CLIENT: _("Client"),
 }
+
+
+VERBS = {"view": _("view"), "add": _("add"), "change": _("change"), "delete": _("delete")}
 
 
 class RoleFilter(DropdownFilter):
@@ -172,8 +176,8 @@ class GroupAdmin(ReadOnlyAdmin):
 
     list_display = ("role", "members")
     search_fields = ("name",)
-    fields = ("role", "permissions")
-    readonly_fields = ("role",)
+    fields = ("role", "may")
+    readonly_fields = ("role", "may")
 
     def for_list(self, request, queryset):
         return super().for_list(request, queryset).annotate(member_count=Count("user"))
@@ -181,6 +185,17 @@ class GroupAdmin(ReadOnlyAdmin):
     @display(description=_("role"), ordering="name")
     def role(self, group):
         return ROLE_NAMES.get(group.name, group.name)
+
+    @display(description=_("may"))
+    def may(self, group):
+        """A line a kind of record, in the reader's words."""
+        found = {}
+        for permission in group.permissions.select_related("content_type"):
+            verb = permission.codename.removesuffix(f"_{permission.content_type.model}")
+            found.setdefault(permission.content_type.name, []).append(str(VERBS.get(verb, gettext(permission.name))))
+        return format_html_join(
+            "", "<p><strong>{}</strong>: {}</p>", ((name, ", ".join(may)) for name, may in found.items())
+        )
 
     @display(description=_("members"))
     def members(self, group):

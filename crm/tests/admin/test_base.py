@@ -181,6 +181,23 @@ def test_a_list_fetches_no_encrypted_column_that_it_does_not_show(model, catalog
     assert fetched == set()
 
 
+@pytest.mark.parametrize("model", OF_SOMEBODY, ids=name)
+def test_a_page_fetches_no_encrypted_column_of_the_client_behind_it(model, catalogue, superuser, client):
+    """Its own values are on the form; of a case's client the name is shown, and limits depend on his age."""
+    client.force_login(superuser)
+    row = MAKERS[model]()
+    with CaptureQueriesContext(connection) as captured:
+        assert client.get(url(model, "change", row.pk)).status_code == 200
+    if model is models.Client:
+        hidden = {(models.Case, field) for field in encrypted_names(models.Case)}
+    else:
+        hidden = {(models.Client, field) for field in encrypted_names(models.Client) - {"full_name", "birth_date"}}
+    if model not in (models.Client, models.Case):
+        hidden |= {(models.Case, field) for field in encrypted_names(models.Case)}
+    columns = {f'"{owner._meta.db_table}"."{field}"' for owner, field in hidden}
+    assert {column for query in captured for column in columns if column in query["sql"]} == set()
+
+
 @pytest.mark.parametrize("model", REGISTERED, ids=name)
 def test_a_list_costs_the_same_queries_at_10_and_at_20_rows(model, catalogue, superuser, client):
     client.force_login(superuser)

@@ -312,3 +312,25 @@ def test_the_list_colours_deadlines(office, adviser, client):
         page = client.get(LIST).content.decode()
     assert page.count("hd-badge--overdue") == 1
     assert page.count("hd-badge--today") == 1
+
+
+def test_a_party_that_is_a_colleagues_client_stays_on_saving(settings, case, adviser, client):
+    settings.ADVISER_SCOPE = "own"
+    foreign = factories.make_case(factories.make_client("Bob Svoboda"), adviser=factories.make_user()).client
+    party = models.CaseParty.objects.create(case=case, client=foreign)
+    client.force_login(adviser)
+    page = client.get(change(case)).content.decode()
+    assert f"Bob Svoboda ({foreign.reference})" in page
+    data = posted(client, case, **{"parties-0-role": "guarantor"})
+    assert client.post(change(case), data).status_code == 302
+    party.refresh_from_db()
+    assert (party.client, party.role) == (foreign, "guarantor")
+
+
+def test_an_adviser_who_left_stays_on_his_old_cases(case, adviser, manager, client):
+    models.User.objects.filter(pk=adviser.pk).update(is_active=False)
+    models.Case.objects.filter(pk=case.pk).update(stand_in=adviser)
+    client.force_login(manager)
+    assert client.post(change(case), posted(client, case, proposed_terms="Fixed.")).status_code == 302
+    case.refresh_from_db()
+    assert (case.adviser, case.stand_in, case.proposed_terms) == (adviser, adviser, "Fixed.")
