@@ -97,11 +97,18 @@ def translated_elsewhere() -> set[Key]:
     return {(entry.msgctxt, entry.msgid) for path in files if path.is_file() for entry in polib.mofile(str(path))}
 
 
+def permission_names() -> set[str]:
+    """Names that stand in the models as data, so that no call of gettext shows them."""
+    return {name for model in apps.get_app_config("crm").get_models() for _codename, name in model._meta.permissions}
+
+
 def wanted() -> dict[Key, dict]:
     """Everything that has to be in the catalogue; `from` says which packages use the string."""
-    kept = {(entry.msgctxt, entry.msgid) for entry in read()}
+    kept = {(entry.msgctxt, entry.msgid) for entry in read() if entry.translated()}
     elsewhere = translated_elsewhere() - kept
-    strings: dict[Key, dict] = {}
+    strings: dict[Key, dict] = {
+        (None, name): {"plural": None, "flags": [], "from": ["crm"]} for name in permission_names()
+    }
     for name in [*OWN, *packages()]:
         for key, plural, flags in (string for path in sources(name) for string in gather(path)):
             if name in OWN or key in strings or key not in elsewhere:

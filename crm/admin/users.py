@@ -186,7 +186,7 @@ class GroupAdmin(ReadOnlyAdmin):
     def role(self, group):
         return ROLE_NAMES.get(group.name, group.name)
 
-    @display(description=_("may"))
+    @display(description=pgettext_lazy("of a role", "may"))
     def may(self, group):
         """A line a kind of record, in the reader's words."""
         found = {}
