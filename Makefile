@@ -1,6 +1,7 @@
 # Two commands on a bare machine: `make run` (the demo office) and `make test`. `make help` lists the rest.
 # Variables reach the programs: make run PORT=9000, make test DATABASE_URL=postgres://... ARGS="-k workflow".
 PY = .venv/bin/python
+WORKERS ?= 2
 # Own cleared pip settings: a machine's find-links or extra index must never land in the lock files.
 COMPILE = CUSTOM_COMPILE_COMMAND="make lock" PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= PIP_EXTRA_INDEX_URL= \
 	.venv/bin/pip-compile --quiet --no-config --generate-hashes --strip-extras --allow-unsafe \
@@ -25,8 +26,9 @@ setup-dev:
 run: setup
 	@$(PY) -m project.run
 
+# A file a process: what a file's tests share (a clone, a running office) is made once.
 test: setup-dev
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 bench: setup-dev
 	@$(PY) -m project.env
