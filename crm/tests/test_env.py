@@ -1,11 +1,13 @@
 """The readers of the environment and of data/.env: what they take, and what they say about the rest."""
 
 import base64
+import fcntl
 import os
 import secrets
 import stat
 import subprocess
 import sys
+import threading
 import warnings
 
 import pytest
@@ -356,17 +358,28 @@ def test_a_file_that_others_could_read_is_closed_to_them(file):
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_six_starts_at_once_write_one_set_of_keys(file):
+def test_a_second_start_waits_for_the_first_and_takes_its_keys(file):
+    added = []
+    with file.open("w") as first:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        second = threading.Thread(target=lambda: added.extend(env.add_missing_keys(file)))
+        second.start()
+        second.join(timeout=0.5)
+        assert second.is_alive()
+        first.write("".join(f"{name}=first\n" for name in KEYS))
+    second.join()
+    assert added == []
+    assert file.read_text() == "".join(f"{name}=first\n" for name in KEYS)
+
+
+def test_four_processes_at_once_write_one_set_of_keys(file):
     command = [sys.executable, "-m", "project.env"]
     variables = {**environment(ENV_FILE=str(file)), **dict.fromkeys(KEYS, "")}
-    for _ in range(2):
-        file.unlink(missing_ok=True)
-        started = [subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE) for _ in range(6)]
-        said = [process.communicate()[0] for process in started]
-        assert [process.returncode for process in started] == [0] * 6
-        assert len(list(filter(None, said))) == 1
-        names = [line.partition("=")[0] for line in file.read_text().splitlines()]
-        assert names == KEYS
+    started = [subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE) for _ in range(4)]
+    said = [process.communicate()[0] for process in started]
+    assert [process.returncode for process in started] == [0] * 4
+    assert len(list(filter(None, said))) == 1
+    assert [line.partition("=")[0] for line in file.read_text().splitlines()] == KEYS
 
 
 def test_the_module_says_what_it_added_and_then_nothing(file):
