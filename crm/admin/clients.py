@@ -10,7 +10,7 @@ from django.utils.translation import pgettext_lazy
 from crm.admin import badges
 from crm.admin.base import CrmAdmin, CrmTabularInline
 from crm.admin.exports import ExportAdminMixin
-from crm.admin.filters import DateRange
+from crm.admin.filters import CitizenshipFilter, DateRange
 from crm.admin.imports import ImportAdminMixin
 from crm.admin.ui import display
 from crm.models import Case, Client, Consent, FinanceItem, Identification
@@ -72,7 +72,7 @@ class ClientAdmin(ImportAdminMixin, ExportAdminMixin, CrmAdmin):
     list_display_links = ("reference", "name")
     list_encrypted = ("full_name",)
     list_filter = (
-        "citizenship",
+        CitizenshipFilter,
         ("created_at", admin.DateFieldListFilter),
         ("id_document_valid_until", DateRange),
         ("retention_until", DateRange),

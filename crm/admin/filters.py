@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from crm.admin.forms import LocalDateField, LocalDateWidget, NumberField, NumberWidget
 from crm.admin.ui import INPUT_CLASSES, DropdownFilter, RangeDateFilter, RangeNumericFilter
-from crm.models import User
+from crm.models import Client, User
 
 
 class QuickFilter(DropdownFilter):
@@ -100,6 +100,17 @@ class AdviserFilter(DropdownFilter):
 
     def queryset(self, request, queryset):
         return queryset.filter(**{self.path: self.value()}) if (self.value() or "").isdigit() else queryset
+
+
+class CitizenshipFilter(DropdownFilter):
+    title = _("citizenship")
+    parameter_name = "citizenship"
+
+    def lookups(self, request, model_admin):
+        return [(code, code) for code in Client.objects.citizenships() if code]
+
+    def queryset(self, request, queryset):
+        return queryset.filter(citizenship=self.value()) if self.value() else queryset
 
 
 class CaseAdviserFilter(AdviserFilter):

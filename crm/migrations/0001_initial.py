@@ -1063,6 +1063,26 @@ class Migration(migrations.Migration):
             model_name='casestep',
             constraint=models.UniqueConstraint(fields=('case', 'step'), name='case_step_unique'),
         ),
+        migrations.AddIndex(
+            model_name='client',
+            index=models.Index(fields=['citizenship'], name='client_citizenship'),
+        ),
+        migrations.AddIndex(
+            model_name='client',
+            index=models.Index(fields=['id_document_valid_until'], name='client_document_valid'),
+        ),
+        migrations.AddIndex(
+            model_name='client',
+            index=models.Index(fields=['retention_until'], name='client_retention'),
+        ),
+        migrations.AddIndex(
+            model_name='client',
+            index=models.Index(fields=['created_at'], name='client_created'),
+        ),
+        migrations.AddIndex(
+            model_name='client',
+            index=models.Index(fields=['updated_at'], name='client_updated'),
+        ),
         migrations.AddConstraint(
             model_name='casestep',
             constraint=models.CheckConstraint(condition=models.Q(models.Q(('completed_on__isnull', False), ('state', 'done')), models.Q(models.Q(('state', 'done'), _negated=True), ('completed_on__isnull', True)), _connector='OR'), name='case_step_done_has_date'),

@@ -2,7 +2,7 @@
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import NotSupportedError, models, transaction
+from django.db import NotSupportedError, connection, models, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.db.models.signals import post_save
 from django.dispatch import receiver
@@ -74,6 +74,18 @@ class ClientQuerySet(CrmQuerySet):
             found.append(words.values("client"))
         return self.filter(pk__in=found[0].union(*found[1:], all=True))
 
+    def citizenships(self) -> list[str]:
+        """Every citizenship of the office, sorted. Jumps through the index from one to the next: DISTINCT would read
+        all clients, a tenth of a second at 42,000."""
+        table = self.model._meta.db_table
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"WITH RECURSIVE found(value) AS (SELECT min(citizenship) FROM {table} UNION ALL "  # noqa: S608
+                f"SELECT (SELECT min(citizenship) FROM {table} WHERE citizenship > value) FROM found "
+                "WHERE value IS NOT NULL) SELECT value FROM found WHERE value IS NOT NULL"
+            )
+            return [value for (value,) in cursor.fetchall()]
+
     def update(self, **values):
         if not values.keys() & set(search.INDEXED_FIELDS):
             return super().update(**values)
@@ -139,6 +151,14 @@ class Client(Stamped, CrmModel):
         verbose_name = _("client")
         verbose_name_plural = _("clients")
         ordering = ["-reference"]
+        # What the list filters and sorts by: a row is 3 kB of ciphertext, so reading all of them is slow.
+        indexes = [
+            models.Index(fields=["citizenship"], name="client_citizenship"),
+            models.Index(fields=["id_document_valid_until"], name="client_document_valid"),
+            models.Index(fields=["retention_until"], name="client_retention"),
+            models.Index(fields=["created_at"], name="client_created"),
+            models.Index(fields=["updated_at"], name="client_updated"),
+        ]
         permissions = [("import_client", "Can import clients"), ("export_client", "Can export clients")]
 
     def __str__(self) -> str:
