@@ -42,6 +42,8 @@ def _measure(sizes, scenarios) -> dict[int, list[Measured]]:
             start = time.perf_counter()
             found[size] += importlib.import_module(f"crm.bench.{name}").run(size)
             print(f"{size:,} clients: {name} in {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
+        if size != sizes[-1]:  # the last size takes minutes: something to read, and to keep if it is interrupted
+            print(table(found), file=sys.stderr, flush=True)
     return found
 
 
