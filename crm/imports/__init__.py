@@ -10,6 +10,7 @@ and `imports.confirm(run, user)` checks them once more and writes: the plan is n
 
 import base64
 import datetime
+from functools import partial
 
 from django.db import transaction
 from django.db.models import Q
@@ -23,7 +24,7 @@ from crm.imports.plans import Outcome, Plan, sha256
 from crm.imports.problems import RowProblem, UnusableFile
 from crm.imports.reading import read
 from crm.imports.values import Lookups, RowReader
-from crm.imports.writing import write
+from crm.imports.writing import write, written_runs
 from crm.models import ImportRun
 
 __all__ = [
@@ -38,9 +39,12 @@ KEPT_FOR = datetime.timedelta(hours=2)
 def check(content: bytes, file_name: str, user=None, *, on=None) -> Plan:
     """Reads the file and plans every row. `user` sees only his rows of the database (None: all of them). `on` is the
     day of a case without a date. Writes nothing; queries follow the batches of rows. Raises UnusableFile."""
+    on = on or timezone.localdate()
+    seen = written_runs()
     sheet = read(content, file_name)
     layout, problems = recognise(sheet)
-    plan = Plan(file_name, sha256(content), sheet, layout, problems=problems)
+    again = partial(check, content, file_name, user, on=on)
+    plan = Plan(file_name, sha256(content), sheet, layout, problems=problems, seen=seen, again=again)
     reader = RowReader(Lookups(), plan.problems)
     rows = []
     for row in sheet.rows:
@@ -51,7 +55,6 @@ def check(content: bytes, file_name: str, user=None, *, on=None) -> Plan:
             plan.outcomes[row.number] = Outcome.ERROR
         else:
             rows.append(row)
-    on = on or timezone.localdate()
     if layout.kind == PEOPLE:
         people.plan_people(plan, reader, rows, on=on)
     else:

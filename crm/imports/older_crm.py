@@ -3,7 +3,9 @@ notes, changes and step log. A dump is a migration: what cannot be a value here 
 client without a readable name is refused. What is here already, by the older CRM's id, stays as it is."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from django.db import transaction
 from django.utils import timezone
@@ -14,7 +16,7 @@ from crm.imports import older_log
 from crm.imports.older_clients import OlderItem, OlderReader
 from crm.imports.plans import Outcome, problems_file, sha256, summary_line
 from crm.imports.problems import RowProblem, UnusableFile
-from crm.imports.writing import batches, store_run
+from crm.imports.writing import batches, store_run, take_turn, written_runs
 from crm.models import Case, CaseStep, Client, ImportRun, Note, operation
 
 
@@ -29,6 +31,8 @@ class OlderPlan:
     notices: list[str] = field(default_factory=list)
     items: list[OlderItem] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
+    seen: tuple = ()
+    again: Callable[[], "OlderPlan"] | None = None
 
     def count(self, outcome: Outcome) -> int:
         return list(self.outcomes.values()).count(outcome)
@@ -51,16 +55,18 @@ class OlderPlan:
 
 def check(content: bytes, file_name: str, *, on=None) -> OlderPlan:
     """Plans the whole dump; writes nothing. `on` is the day of a client without a date. Raises UnusableFile."""
+    on = on or timezone.localdate()
+    seen = written_runs()
     records = _records(content)
     clients = {str(record["pk"]): record["fields"] for record in records.pop("klient", [])}
     if not clients:
         raise UnusableFile(_("The dump holds no client. Make it with the older CRM's dumpdata command."))
-    plan = OlderPlan(file_name, sha256(content))
+    plan = OlderPlan(file_name, sha256(content), seen=seen, again=partial(check, content, file_name, on=on))
     accounts = {str(each["pk"]): str(each["fields"].get("username", "")) for each in records.pop("user", [])}
     cases: dict[str, Case] = {}
     for keys in batches(list(clients)):
         cases |= {case.legacy_id: case for case in Case.objects.filter(legacy_id__in=keys).only("pk", "legacy_id")}
-    reader = OlderReader(plan.problems, accounts, on or timezone.localdate())
+    reader = OlderReader(plan.problems, accounts, on)
     for key, fields in clients.items():
         if key in cases:
             plan.outcomes[key] = Outcome.SKIP
@@ -102,6 +108,7 @@ def _tell_of(name: str, records: list[dict]) -> list[str]:
 def write(plan: OlderPlan, user=None) -> ImportRun:
     """Everything of the plan in one transaction and one operation."""
     with operation(Source.IMPORT, user=user), transaction.atomic():
+        take_turn(plan)
         for batch in batches(plan.items):
             Client.objects.bulk_create_with_history([item.client for item in batch])
             Case.objects.bulk_create_with_history([item.case for item in batch])

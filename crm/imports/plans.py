@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from django.db.models import TextChoices
@@ -49,6 +50,9 @@ class Plan:
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     problems: list[RowProblem] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
+    # What stood before the plan was made (`writing.written_runs`), and how to make it once more.
+    seen: tuple = ()
+    again: Callable[[], "Plan"] | None = None
 
     def count(self, outcome: Outcome) -> int:
         return Counter(self.outcomes.values())[outcome]

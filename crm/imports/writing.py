@@ -4,7 +4,8 @@ history and search tokens; the number of queries follows the batches, not the ro
 import dataclasses
 import datetime
 
-from django.db import transaction
+from django.db import connection, transaction
+from django.db.models import Count, Max
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -18,6 +19,8 @@ from crm.models.bulk import insert_rows, reserve_keys, stored
 from crm.models.steps import LENDER_SELECTION
 
 BATCH = 500
+# Any number that no other part of the office locks.
+ADVISORY_LOCK = 20_260_302
 
 
 def write(plan: Plan, user=None, *, all_or_nothing: bool = False, run: ImportRun | None = None) -> ImportRun:
@@ -25,6 +28,7 @@ def write(plan: Plan, user=None, *, all_or_nothing: bool = False, run: ImportRun
     that none is written; the record then says so. A stored row that somebody changed since the plan was made is not
     overwritten: it becomes an error of the plan. On SQLite the write lock is held for all of it."""
     with operation(Source.IMPORT, user=user), transaction.atomic():
+        take_turn(plan)
         _refuse_changed(plan)
         items = [] if all_or_nothing and plan.errors else plan.items
         if not items:
@@ -33,6 +37,23 @@ def write(plan: Plan, user=None, *, all_or_nothing: bool = False, run: ImportRun
         _update([item for item in items if item.changed])
         _keep_lenders({item.case.pk: item.lender_text for item in items if item.lender_text and not item.is_new})
         return store_run(plan, user, run=run)
+
+
+def written_runs() -> tuple:
+    """Changes with every import that writes."""
+    return tuple(ImportRun.objects.filter(state=RunState.DONE).aggregate(Count("pk"), Max("finished_at")).values())
+
+
+def take_turn(plan) -> None:
+    """First in the transaction of a write: imports write one after another, and where one did since this plan was made,
+    the plan is made once more, so that no row goes in twice. On SQLite the transaction holds the write lock already."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [ADVISORY_LOCK])
+    if plan.seen != written_runs():
+        fresh = plan.again()
+        for part in dataclasses.fields(plan):
+            setattr(plan, part.name, getattr(fresh, part.name))
 
 
 def store_run(plan, user, *, run: ImportRun | None = None) -> ImportRun:
