@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 from decimal import ROUND_HALF_UP, Decimal
 
+from django.utils import formats
 from django.utils.translation import gettext as _
 
 from crm.choices import DEBT_KINDS, INCOME_KINDS, FinanceKind, LimitAudience, LimitMetric, PurposeKind
@@ -13,6 +14,10 @@ CENT = Decimal("0.01")
 # Typed and computed LTV may differ by rounding, not by more (percentage points).
 LTV_TOLERANCE = Decimal("0.5")
 YOUNG_APPLICANT_YEARS = 36
+
+
+def _shown(value: Decimal) -> str:
+    return formats.number_format(value, use_l10n=True)
 
 
 def _rounded(value: Decimal) -> Decimal:
@@ -102,13 +107,14 @@ def _age(born: datetime.date, on: datetime.date) -> int:
     return on.year - born.year - ((on.month, on.day) < (born.month, born.day))
 
 
-def _audience(case: Case, on: datetime.date) -> str:
+def _audiences(case: Case, on: datetime.date) -> tuple[str, ...]:
+    """Whose limits count: an investment home's besides everybody's, a young applicant's instead of everybody's."""
     if case.purpose_kind == PurposeKind.INVESTMENT:
-        return LimitAudience.INVESTMENT
+        return LimitAudience.ALL, LimitAudience.INVESTMENT
     people = {case.client_id, *case.parties.values_list("client_id", flat=True)}
     births = [person.birth_date for person in Client.objects.filter(pk__in=people).only("birth_date")]
     young = all(isinstance(born, datetime.date) and _age(born, on) < YOUNG_APPLICANT_YEARS for born in births)
-    return LimitAudience.UNDER_36 if young else LimitAudience.ALL
+    return (LimitAudience.UNDER_36, LimitAudience.ALL) if young else (LimitAudience.ALL,)
 
 
 def warnings(case: Case, on: datetime.date) -> list[Warning]:
@@ -119,21 +125,20 @@ def warnings(case: Case, on: datetime.date) -> list[Warning]:
     if computed is not None and case.ltv_percent is not None and abs(computed - case.ltv_percent) > LTV_TOLERANCE:
         found.append(
             Warning(_("LTV is typed as %(typed)s %%, loan and price give %(computed)s %%.") % {
-                "typed": case.ltv_percent, "computed": computed,
+                "typed": _shown(case.ltv_percent), "computed": _shown(computed),
             })
         )  # fmt: skip
     if case.loan_amount_czk and case.own_funds_czk is not None and case.property_price_czk:
         total = case.loan_amount_czk + case.own_funds_czk
         if total < case.property_price_czk:
             found.append(Warning(_("Loan and own funds together do not reach the price.")))
-    audience = _audience(case, on)
     values = {
         LimitMetric.LTV: case.ltv_percent if case.ltv_percent is not None else now.ltv_percent,
         LimitMetric.DTI: now.dti if now.dti is not None else case.dti,
         LimitMetric.DSTI: now.dsti_percent if now.dsti_percent is not None else case.dsti_percent,
     }
-    for metric, limit in _limits(audience, on).items():
-        value = values.get(metric)
+    for limit in _limits(_audiences(case, on), on):
+        value = values.get(limit.metric)
         if value is not None and value > limit.value:
             sentence = (
                 _("%(metric)s %(value)s is over the limit of %(limit)s.")
@@ -142,17 +147,20 @@ def warnings(case: Case, on: datetime.date) -> list[Warning]:
             )
             text = sentence % {
                 "metric": limit.get_metric_display(),
-                "value": value,
-                "limit": f"{limit.value.normalize():f}",
+                "value": _shown(value),
+                "limit": _shown(Decimal(f"{limit.value.normalize():f}")),
             }
             found.append(Warning(text, source=limit.legal_source, is_binding=limit.is_binding))
     return found
 
 
-def _limits(audience: str, on: datetime.date) -> dict[str, RegulatoryLimit]:
-    """For each metric the limit for that audience, else the one for all; the newest where several are valid."""
-    chosen: dict[str, RegulatoryLimit] = {}
-    rows = RegulatoryLimit.objects.valid_on(on).filter(audience__in={audience, LimitAudience.ALL})
-    for limit in sorted(rows, key=lambda row: (row.audience == audience, row.valid_from)):
-        chosen[limit.metric] = limit
-    return chosen
+def _limits(audiences: tuple[str, ...], on: datetime.date) -> list[RegulatoryLimit]:
+    """The newest valid limit of each metric and audience; the young applicant's replaces the one for all."""
+    chosen: dict[tuple[str, str], RegulatoryLimit] = {}
+    for limit in RegulatoryLimit.objects.valid_on(on).filter(audience__in=audiences).order_by("valid_from"):
+        chosen[limit.metric, limit.audience] = limit
+    return [
+        limit
+        for (metric, audience), limit in chosen.items()
+        if audience != LimitAudience.ALL or (metric, LimitAudience.UNDER_36) not in chosen
+    ]

@@ -20,6 +20,8 @@ from crm.choices import CaseStatus
 from crm.models import Case, CaseStep, Step
 
 ROWS_SHOWN = 10
+# Not of a column: then the index of status and step is enough, and the wide rows of the cases are left alone.
+COUNT_ROWS = Count("*")
 MINE, ALL = "mine", "all"
 
 # The columns a row shows, and no other: of the encrypted ones the client's name.
@@ -73,8 +75,7 @@ def my_day(request, context):
     if not context["may_see_cases"]:
         return context
     today = timezone.localdate()
-    own = Q(adviser=user) | Q(stand_in=user)
-    has_own = Case.objects.visible_to(user).active().filter(own).exists()
+    has_own = Case.objects.visible_to(user).active().belonging_to(user).exists()
     whose = request.GET.get("whose")
     if whose not in (MINE, ALL) or not has_own:
         whose = MINE if has_own else ALL
@@ -82,8 +83,7 @@ def my_day(request, context):
     adviser = f"&adviser={user.pk}" if whose == MINE else ""
     cases, steps = Case.objects.visible_to(user), CaseStep.objects.visible_to(user)
     if whose == MINE:
-        cases = cases.filter(own)
-        steps = steps.filter(Q(case__adviser=user) | Q(case__stand_in=user))
+        cases, steps = cases.belonging_to(user), steps.belonging_to(user)
     buckets = _buckets(steps, today, adviser)
     by_step, by_status = _by_step(cases, adviser), _by_status(cases, adviser)
     context |= {
@@ -123,13 +123,16 @@ def _buckets(steps, today: datetime.date, adviser: str) -> list[Bucket]:
             _("Nothing is due in the next days."),
         ),
     }
+    # The order of the index of pending steps. What is overdue goes by the case first: the oldest pending steps are those
+    # of declined and withdrawn cases, and the index would be walked over all of them.
+    order = {"overdue": ("case__next_deadline", "deadline", "pk")}
     found = []
     for key, condition in parts.items():
         rows = (
             due.filter(condition)
             .select_related("step", "case__client", "case__adviser", "case__current_step")
             .only(*COLUMNS)
-            .order_by("deadline", "case_id", "pk")[:ROWS_SHOWN]  # the order of the index of pending steps
+            .order_by(*order.get(key, ("deadline", "case_id", "pk")))[:ROWS_SHOWN]
         )
         title, empty = texts[key]
         found.append(
@@ -168,7 +171,7 @@ def _tick_url(step: CaseStep) -> str:
 
 def _by_step(cases, adviser: str) -> list[dict]:
     """Active cases by the step that they stand at; steps without a case too, or a gap would look like an error."""
-    counts = dict(cases.active().order_by().values_list("current_step").annotate(Count("pk")))
+    counts = dict(cases.active().order_by().values_list("current_step").annotate(count=COUNT_ROWS))
     return [
         {
             "number": step.number,
@@ -182,7 +185,7 @@ def _by_step(cases, adviser: str) -> list[dict]:
 
 
 def _by_status(cases, adviser: str) -> list[dict]:
-    counts = dict(cases.order_by().values_list("status").annotate(Count("pk")))
+    counts = dict(cases.order_by().values_list("status").annotate(count=COUNT_ROWS))
     return [
         {
             "badge": badges.choice(status, status.label),

@@ -42,7 +42,7 @@ class CaseQuickFilter(QuickFilter):
         return cases.active()
 
     def mine(self, request, cases):
-        return cases.active().filter(adviser=request.user)
+        return cases.active().belonging_to(request.user)
 
     def overdue(self, request, cases):
         return cases.active().filter(next_deadline__lt=timezone.localdate())
@@ -86,20 +86,21 @@ class DueFilter(QuickFilter):
         return steps.due_between(today + datetime.timedelta(days=1), today + datetime.timedelta(days=days))
 
     def mine(self, request, steps):
-        return steps.pending().of_active_cases().filter(case__adviser=request.user)
+        return steps.pending().of_active_cases().belonging_to(request.user)
 
 
 class AdviserFilter(DropdownFilter):
+    """Of one person, as adviser or stand-in: what "mine" means to him."""
+
     title = _("adviser")
     parameter_name = "adviser"
-    path = "adviser"
 
     def lookups(self, request, model_admin):
         staff = User.objects.filter(is_staff=True).only("first_name", "last_name", "username")
         return [(str(user.pk), user.get_display_name()) for user in staff]
 
     def queryset(self, request, queryset):
-        return queryset.filter(**{self.path: self.value()}) if (self.value() or "").isdigit() else queryset
+        return queryset.belonging_to(int(self.value())) if (self.value() or "").isdecimal() else queryset
 
 
 class CitizenshipFilter(DropdownFilter):
@@ -111,10 +112,6 @@ class CitizenshipFilter(DropdownFilter):
 
     def queryset(self, request, queryset):
         return queryset.filter(citizenship=self.value()) if self.value() else queryset
-
-
-class CaseAdviserFilter(AdviserFilter):
-    path = "case__adviser"
 
 
 class RangeForm(forms.Form):

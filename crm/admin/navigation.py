@@ -6,7 +6,6 @@ from axes.models import AccessAttempt
 from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.models import Group
-from django.db.models import Q
 from django.templatetags.static import static
 from django.urls import reverse
 from django.utils import timezone
@@ -159,9 +158,8 @@ def own_overdue(request):
     """How many steps of one's own cases are overdue; nothing for none. It stands on every page, so the count stops at a
     hundred rows; it is not cached, for a number that stays after a step was ticked would be read as a bug."""
     today = timezone.localdate()
-    own = Q(case__adviser=request.user) | Q(case__stand_in=request.user)
     # The case's own date follows from the step's; with it PostgreSQL finds the rows in 3 ms instead of 20.
-    steps = CaseStep.objects.overdue(today).filter(own, case__next_deadline__lt=today).order_by()
+    steps = CaseStep.objects.overdue(today).belonging_to(request.user).filter(case__next_deadline__lt=today).order_by()
     count = steps[: MOST_COUNTED + 1].count()
     return f"{MOST_COUNTED}+" if count > MOST_COUNTED else count or None
 

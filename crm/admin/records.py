@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 from crm.admin import badges, values
 from crm.admin.base import CrmAdmin
-from crm.admin.filters import CaseAdviserFilter, DateRange
+from crm.admin.filters import AdviserFilter, DateRange
 from crm.admin.parts import LightCaseMixin, NoteForm, save_note
 from crm.admin.ui import ChoicesDropdownFilter, RelatedDropdownFilter, display
 from crm.models import CaseParty, Commission, Consent, Document, FinanceItem, Identification, Note, Property
@@ -48,7 +48,7 @@ class DocumentAdmin(OfCaseAdmin):
     list_filter = (
         ("status", ChoicesDropdownFilter),
         ("type", RelatedDropdownFilter),
-        CaseAdviserFilter,
+        AdviserFilter,
         ("expires_on", DateRange),
         ("received_on", DateRange),
     )
@@ -73,7 +73,7 @@ class NoteAdmin(OfCaseAdmin):
     form = NoteForm
     list_display = ("written", "case_link", "client_name", "kind", "by", "visible_to_client")
     list_select_related = (*OfCaseAdmin.list_select_related, "author")
-    list_filter = (("kind", ChoicesDropdownFilter), "visible_to_client", CaseAdviserFilter)
+    list_filter = (("kind", ChoicesDropdownFilter), "visible_to_client", AdviserFilter)
     ordering = ("-created_at", "-pk")
     fields = ("case", "text", "visible_to_client", "written", "by", "kind")
     readonly_fields = ("written", "by", "kind")
@@ -104,7 +104,7 @@ class NoteAdmin(OfCaseAdmin):
 @admin.register(Commission)
 class CommissionAdmin(OfCaseAdmin):
     list_display = ("case_link", "client_name", "expected", "invoiced", "paid", "paid_amount", "clawback")
-    list_filter = (("invoiced_on", DateRange), ("paid_on", DateRange), ("clawback_until", DateRange), CaseAdviserFilter)
+    list_filter = (("invoiced_on", DateRange), ("paid_on", DateRange), ("clawback_until", DateRange), AdviserFilter)
     ordering = ("-pk",)
     list_display_links = ("expected",)
     fields = ("case", ("expected_czk", "invoiced_on"), ("paid_czk", "paid_on"), "clawback_until")

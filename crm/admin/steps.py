@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 from crm.admin import badges, step_actions
 from crm.admin.base import CrmAdmin
-from crm.admin.filters import CaseAdviserFilter, DateRange, DueFilter
+from crm.admin.filters import AdviserFilter, DateRange, DueFilter
 from crm.admin.parts import LightCaseMixin, StepForm, save_step
 from crm.admin.step_actions import StepActions
 from crm.admin.ui import RelatedDropdownFilter, display
@@ -26,7 +26,7 @@ class CaseStepAdmin(StepActions, LightCaseMixin, CrmAdmin):
     list_defer = ("case__proposed_terms", "case__approved_terms")
     list_filter = (
         DueFilter,
-        CaseAdviserFilter,
+        AdviserFilter,
         ("step", RelatedDropdownFilter),
         ("deadline", DateRange),
         ("case__lender", RelatedDropdownFilter),

@@ -85,6 +85,12 @@ class TestWarnings:
         self.limit(LimitMetric.LTV, D(90), LimitAudience.UNDER_36)
         assert self.texts(case) == []
 
+    def test_an_investment_home_is_under_its_own_recommendation_and_under_the_limit_for_all(self):
+        case = self.case(ltv_percent=D(85), purpose_kind=PurposeKind.INVESTMENT)
+        self.limit(LimitMetric.LTV, D(80))
+        self.limit(LimitMetric.LTV, D(70), LimitAudience.INVESTMENT, is_binding=False)
+        assert sorted(warning.is_binding for warning in affordability.warnings(case, TODAY)) == [False, True]
+
     def test_turning_36_ends_that(self):
         case = make_case(make_client(birth_date=datetime.date(1990, 3, 2)), ltv_percent=D(85))
         RegulatoryLimit.objects.all().delete()

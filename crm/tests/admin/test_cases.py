@@ -106,7 +106,7 @@ def test_typed_amounts_stay_and_a_mismatch_is_a_warning(case, adviser, client):
     client.post(change(case), data)
     case.refresh_from_db()
     assert (case.loan_amount_czk, case.ltv_percent) == (Decimal("2000000"), Decimal("95"))
-    assert any("95.00" in str(warning) for warning in client.get(change(case)).context["case_warnings"])
+    assert any("95,00" in str(warning) for warning in client.get(change(case)).context["case_warnings"])
 
 
 def test_the_page_shows_the_steps_as_a_line(case, adviser, client):
