@@ -4,6 +4,8 @@
 import os
 import sys
 
+# These run for as long as they are left to; every other command's writes are one operation.
+ENDLESS = {"qcluster", "runserver", "shell", "worker"}
 # These only read the code, so they run without keys: a build has none.
 BUILD_ONLY = {"check", "collectstatic", "findstatic", "help", "makemigrations", "update_messages"}
 
@@ -24,7 +26,10 @@ def main() -> None:
             import_string("crm.checks.refuse_unsafe_start")()
         except ImproperlyConfigured as error:
             sys.exit(f"Hypodesk does not start: {error}")
-    execute_from_command_line(sys.argv)
+        if command not in ENDLESS:
+            with import_string("crm.models.operation")("command"):
+                return execute_from_command_line(sys.argv)
+    return execute_from_command_line(sys.argv)
 
 
 if __name__ == "__main__":

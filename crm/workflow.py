@@ -9,7 +9,7 @@ import functools
 from collections.abc import Iterable, Iterator
 
 from django.db import transaction
-from django.db.models import Prefetch
+from django.db.models import F, OuterRef, Prefetch, Subquery
 
 from crm import deadlines
 from crm.choices import ACTIVE_STATUSES, CaseStatus, StepState
@@ -24,8 +24,11 @@ from crm.exceptions import (
     WrongStatus,
 )
 from crm.models import Case, CaseStep, Step, operation
+from crm.models.base import lock_references
+from crm.models.cases import REFERENCE_PREFIX
 from crm.models.steps import UNDERWRITING
 
+CHUNK = 500
 STORED = ("status", "current_step_id", "next_deadline")
 
 
@@ -92,7 +95,7 @@ def _require(by, permission: str) -> None:
 
 def _lock(case_id: int, by) -> tuple[Case, list[CaseStep]]:
     cases = Case.objects if by is None else Case.objects.visible_to(by)
-    case = cases.select_for_update().filter(pk=case_id).first()
+    case = cases.select_for_update(no_key=True).filter(pk=case_id).first()
     if case is None:
         raise NotAllowed()
     return case, list(CaseStep.objects.filter(case=case).select_related("step"))
@@ -147,6 +150,7 @@ def _finish(step: CaseStep, steps: list[CaseStep], case: Case, *, by, on, overri
 def start_case(case: Case, *, by) -> Case:
     """Saves an unsaved case with the catalogue's steps. Raises NotAllowed."""
     _require(by, "add_case")
+    lock_references(REFERENCE_PREFIX)
     steps = plan_steps(case, Step.objects.filter(is_active=True))
     settle(case, steps)
     case.save()
@@ -291,7 +295,8 @@ def hand_over(case: Case, *, by, to, reason: str = "") -> Case:
 def renumber_step(step: Step, number: int, *, by) -> None:
     """Puts a step at another place of the order; the others move up or down. Cases' current steps follow."""
     _require(by, "change_step")
-    others = list(Step.objects.select_for_update().exclude(pk=step.pk).order_by("number", "pk"))
+    _let_no_case_begin()
+    others = list(Step.objects.select_for_update(no_key=True).exclude(pk=step.pk).order_by("number", "pk"))
     position = max(0, min(number - 1, len(others)))
     ordered = [*others[:position], step, *others[position:]]
     stored = dict(Step.objects.values_list("pk", "number"))
@@ -299,31 +304,53 @@ def renumber_step(step: Step, number: int, *, by) -> None:
         if stored.get(each.pk) != index or each.number != index:
             each.number = index
             each.save(update_fields=["number"])
-    resettle()
+    resettle(_with_another_current_step())
 
 
 @verb
 def add_to_open_cases(step: Step, *, by) -> int:
     """Gives a kind of step to every active case that lacks it; returns to how many."""
     _require(by, "change_step")
-    cases = list(Case.objects.active().exclude(steps__step=step).only("pk", "opened_on"))
+    _let_no_case_begin()
+    lacking = Case.objects.active().exclude(steps__step=step)
+    cases = list(lacking.select_for_update(no_key=True).order_by("pk").only("pk", "opened_on"))
     CaseStep.objects.bulk_create_with_history([each for case in cases for each in plan_steps(case, [step])])
     resettle(Case.objects.filter(pk__in=[case.pk for case in cases]))
     return len(cases)
 
 
+def _let_no_case_begin() -> None:
+    """Until the transaction ends: a new case locks its counter before it reads the catalogue."""
+    lock_references(REFERENCE_PREFIX)
+
+
+def _with_another_current_step():
+    """Cases whose stored step is not the first pending one in the catalogue's present order; found by the database."""
+    pending = CaseStep.objects.pending().filter(case=OuterRef("pk")).order_by("step__number", "step")
+    return (
+        Case.objects.alias(first=Subquery(pending.values("step")[:1]))
+        .filter(first__isnull=False)
+        .exclude(current_step=F("first"))
+    )
+
+
 def _with_steps(cases) -> Iterator[Case]:
     steps = CaseStep.objects.select_related("step").defer("note")
-    yield from cases.order_by("pk").prefetch_related(Prefetch("steps", steps)).iterator(chunk_size=500)
+    yield from cases.order_by("pk").prefetch_related(Prefetch("steps", steps)).iterator(chunk_size=CHUNK)
 
 
-def resettle(cases=None) -> int:
-    """Settles cases whose stored state is behind; returns how many were."""
-    wrong = [
-        case for case in _with_steps(Case.objects.all() if cases is None else cases) if settle(case, case.steps.all())
-    ]
-    Case.objects.bulk_update_with_history(wrong, ["status", "current_step", "next_deadline"])
-    return len(wrong)
+@transaction.atomic
+def resettle(cases) -> int:
+    """Settles those of the cases whose stored state is behind; returns how many were. Locks a chunk before reading it."""
+    keys = list(cases.order_by("pk").values_list("pk", flat=True))
+    mended = 0
+    for start in range(0, len(keys), CHUNK):
+        chunk = Case.objects.filter(pk__in=keys[start : start + CHUNK])
+        list(chunk.select_for_update(no_key=True).order_by("pk").values_list("pk"))
+        wrong = [case for case in _with_steps(chunk) if settle(case, case.steps.all())]
+        Case.objects.bulk_update_with_history(wrong, ["status", "current_step", "next_deadline"])
+        mended += len(wrong)
+    return mended
 
 
 def mismatches() -> Iterator[tuple[str, str, object, object]]:

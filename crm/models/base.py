@@ -222,8 +222,9 @@ class OfCaseQuerySet(CrmQuerySet):
     """Rows that are seen by whoever sees their case."""
 
     def visible_to(self, user):
-        if sees_all_cases(user):
-            return self
+        return self if sees_all_cases(user) else self.belonging_to(user)
+
+    def belonging_to(self, user):
         return self.filter(models.Q(case__adviser=user) | models.Q(case__stand_in=user))
 
 
@@ -244,6 +245,12 @@ class Counter(models.Model):
     last = models.PositiveBigIntegerField(default=0)
 
 
+def lock_references(prefix: str) -> Counter:
+    """Whoever else wants a reference of this kind waits until the transaction ends."""
+    Counter.objects.get_or_create(kind=prefix)
+    return Counter.objects.select_for_update().get(kind=prefix)
+
+
 def give_references(prefix: str, items: list) -> None:
     """Gives references such as `C-000123`, never given out before, to the items that have none. A reference that came
     with its item (an import) moves the counter on, so that nobody gets it again. The counter's row stays locked until
@@ -253,8 +260,7 @@ def give_references(prefix: str, items: list) -> None:
     if not nameless and (not brought or Counter.objects.filter(kind=prefix, last__gte=brought).exists()):
         return
     with transaction.atomic():
-        Counter.objects.get_or_create(kind=prefix)
-        counter = Counter.objects.select_for_update().get(kind=prefix)
+        counter = lock_references(prefix)
         first = max(counter.last, brought) + 1
         counter.last = first + len(nameless) - 1
         counter.save(update_fields=["last"])

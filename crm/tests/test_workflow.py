@@ -310,7 +310,66 @@ def test_stored_state_that_is_wrong_is_named_and_mended():
         (case.reference, "next_deadline"),
         (case.reference, "status"),
     }
-    assert workflow.resettle() == 1
+    assert workflow.resettle(Case.objects.all()) == 1
+    assert list(workflow.mismatches()) == []
+
+
+def test_reordering_reads_only_the_cases_whose_step_it_changes(manager, django_assert_max_num_queries):
+    settled = make_case()
+    complete_up_to(settled, 15)
+    for _ in range(3):
+        make_case()
+    last = Step.objects.get(number=15)
+    with django_assert_max_num_queries(80):
+        workflow.renumber_step(last, 14, by=manager)
+    assert settled.history.count() == 16
+    assert list(workflow.mismatches()) == []
+
+
+def race(*actions):
+    """Runs the actions at once, each on a connection of its own; returns what they raised."""
+    start, raised = threading.Barrier(len(actions)), []
+
+    def run(action):
+        start.wait()
+        try:
+            action()
+        except Exception as error:
+            raised.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=run, args=(action,)) for action in actions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return raised
+
+
+@pytest.mark.django_db(transaction=True)
+def test_stored_state_stays_true_while_the_catalogue_is_reordered_under_people_at_work():
+    roles.sync()
+    factories.make_catalogue()
+    manager, adviser = make_user(roles.MANAGER), make_user()
+    cases = [make_case() for _ in range(6)]
+
+    def reorder():
+        for number in (15, 1, 8):
+            workflow.renumber_step(Step.objects.get(code="odhad"), number, by=manager)
+
+    def work():
+        for case in cases:
+            workflow.complete_step(
+                fresh(case).steps.get(step=fresh(case).current_step), by=manager, on=TODAY, override_reason="x"
+            )
+            workflow.set_deadline(case.steps.get(step__code="cerpani"), TODAY, by=adviser)
+
+    def begin():
+        for _ in range(4):
+            make_case()
+
+    assert race(reorder, work, begin) == []
     assert list(workflow.mismatches()) == []
 
 

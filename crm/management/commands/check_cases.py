@@ -20,7 +20,7 @@ class Command(BaseCommand):
             self.stdout.write(f"{reference} {field}: stored {stored}, should be {true}")
         if fix and wrong:
             with operation(Source.COMMAND, reason="check_cases --fix"):
-                self.stdout.write(f"{workflow.resettle()} cases mended")
+                self.stdout.write(f"{workflow.resettle(Case.objects.filter(reference__in=wrong))} cases mended")
         self.stdout.write(f"{Case.objects.count()} cases checked, {len(wrong)} wrong")
         if wrong and not fix:
             raise SystemExit(1)
