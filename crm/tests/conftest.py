@@ -1,8 +1,17 @@
 import pytest
 from django.contrib.auth.models import Group
+from django.utils import translation
 
 from crm import roles
 from crm.tests import factories
+
+
+@pytest.fixture(autouse=True)
+def _suites_own_language():
+    """A request leaves its reader's language in the thread, and the next test would speak it."""
+    translation.deactivate()
+    yield
+    translation.deactivate()
 
 
 @pytest.fixture(autouse=True)
