@@ -8,7 +8,6 @@ from django.utils.translation import gettext as _
 
 from crm import workflow
 from crm.choices import CaseStatus, StepState
-from crm.encryption import looks_encrypted
 from crm.imports import parsers, values
 from crm.imports.columns import CASE, CLIENT, OLDER_NAMES, Column
 from crm.imports.problems import ERROR, WARNING, RowProblem, UnreadableValue
@@ -26,6 +25,8 @@ FIRST_WITH_NOTE = 5
 # Step 15 had another name in one version; the first step of the 16-step version has none here.
 RENAMED = {"podminky_pro_vycerpani": "podminky_pro_splaceni"}
 NAME_LENGTH = 200
+# Digits; whatever is longer is no number of a row or of a step.
+LONGEST_NUMBER = 10
 _NUMBERS = {name for name, ours in OLDER_NAMES.items() if ours.endswith(("_czk", "_percent"))}
 
 
@@ -77,12 +78,13 @@ class _Row:
         return OlderItem(self.client, self.case, steps)
 
     def warn(self, column: str, value: object, reason: str, severity: str = WARNING) -> None:
-        number = int(self.key) if self.key.isdecimal() else 0
-        self.reader.problems.append(RowProblem(number, column, parsers.shown(value), str(reason), severity))
+        self.reader.problems.append(
+            RowProblem(row_number(self.key), column, parsers.shown(value), str(reason), severity)
+        )
 
     def keep(self, column: str, value: object, reason: str) -> None:
         """Tells of a value that no field takes, and keeps it as a line of the client's note."""
-        if looks_encrypted(value):
+        if parsers.is_token(value) or parsers.is_token(column):
             self.warn(column, value, reason)
             return
         self.warn(column, value, _("%(reason)s The client's note keeps it.") % {"reason": reason})
@@ -227,5 +229,10 @@ def cell_of(value: object) -> object:
 
 
 def storable(value: object) -> str:
-    """Text that every column can hold: control characters become spaces."""
-    return "".join(char if char >= " " or char in "\n\t" else " " for char in parsers.shown(value))
+    """Text that every column can hold: without NUL and halves of characters, all else as it is."""
+    return parsers.shown(value).replace("\0", " ")
+
+
+def row_number(key: str) -> int:
+    """A client's id as the row of a problem; 0 where it is none."""
+    return int(key) if key.isdecimal() and len(key) < LONGEST_NUMBER else 0

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from crm.encryption import looks_encrypted
 from crm.exceptions import CiphertextRefused
 from crm.imports.problems import NegativeAmount, UnreadableValue
-from crm.imports.reading import is_empty
+from crm.imports.reading import bare, is_empty
 from crm.imports.workbook import CellError
 from crm.search import fold
 from crm.spreadsheet import unescape_cell
@@ -79,6 +79,10 @@ def shown(cell: object) -> str:
     return str(cell).strip().encode("utf-8", "replace").decode()
 
 
+def is_token(value: object) -> bool:
+    return isinstance(value, str) and looks_encrypted(bare(value))
+
+
 def text(cell: object, warn=ignore) -> str:
     """Formulas, HTML and emoji are text like any other. A number or a date is taken as its text, with a warning."""
     if is_empty(cell):
@@ -89,7 +93,7 @@ def text(cell: object, warn=ignore) -> str:
         warn(_("The cell is a number or a date where text is meant; leading zeros may be missing."))
         return shown(cell)
     found = unescape_cell(cell.strip())
-    if looks_encrypted(found):
+    if is_token(found):
         raise UnreadableValue(CiphertextRefused.message)
     for char in found:
         if (char < " " and char not in "\t\n\r") or unicodedata.category(char) == "Cs":
@@ -160,9 +164,9 @@ def date(cell: object, warn=ignore) -> datetime.date | None:
     if is_empty(cell):
         return None
     if isinstance(cell, datetime.datetime):
-        return _in_range(cell.date())
+        return in_range(cell.date())
     if isinstance(cell, datetime.date):
-        return _in_range(cell)
+        return in_range(cell)
     if isinstance(cell, int | float) and not isinstance(cell, bool):
         return _serial(cell)
     if not isinstance(cell, str) or isinstance(cell, CellError):
@@ -251,12 +255,12 @@ def _serial(number: float) -> datetime.date:
 
 def _day(year, month, day) -> datetime.date:
     try:
-        return _in_range(datetime.date(int(year), int(month), int(day)))
+        return in_range(datetime.date(int(year), int(month), int(day)))
     except ValueError as error:
         raise UnreadableValue(_("There is no such day in the calendar (day comes before month).")) from error
 
 
-def _in_range(day: datetime.date) -> datetime.date:
+def in_range(day: datetime.date) -> datetime.date:
     if not EARLIEST_YEAR <= day.year <= LATEST_YEAR:
         raise UnreadableValue(
             _("The year has to be between %(first)s and %(last)s."), first=EARLIEST_YEAR, last=LATEST_YEAR

@@ -4,6 +4,7 @@ the inside of a workbook is workbook.py's."""
 import csv
 import io
 import re
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
@@ -53,7 +54,20 @@ class Sheet:
 
 
 def is_empty(cell: object) -> bool:
-    return cell is None or (isinstance(cell, str) and not cell.strip())
+    return cell is None or (isinstance(cell, str) and not bare(cell))
+
+
+def bare(text: str) -> str:
+    """Without white space and without characters that nobody sees (zero-width space, BOM, marks of direction) at its
+    ends: what decides whether a text is empty, and whether it is a token."""
+    text = text.strip()
+    while text and (_is_hidden(text[0]) or _is_hidden(text[-1])):
+        text = (text[1:] if _is_hidden(text[0]) else text[:-1]).strip()
+    return text
+
+
+def _is_hidden(char: str) -> bool:
+    return char > "\x7f" and unicodedata.category(char) == "Cf"
 
 
 def read(content: bytes, name: str = "") -> Sheet:
