@@ -13,11 +13,14 @@ from django.utils.translation import gettext as _
 
 from crm.choices import Source
 from crm.imports import older_log
-from crm.imports.older_clients import OlderItem, OlderReader
+from crm.imports.older_clients import OlderItem, OlderReader, row_number, storable
 from crm.imports.plans import Outcome, problems_file, sha256, summary_line
-from crm.imports.problems import RowProblem, UnusableFile
+from crm.imports.problems import ERROR, WARNING, RowProblem, UnusableFile
 from crm.imports.writing import batches, store_run, take_turn, written_runs
 from crm.models import Case, CaseStep, Client, ImportRun, Note, operation
+
+KEY_LENGTH = Client._meta.get_field("legacy_id").max_length
+LONGEST_INTEGER = 100
 
 
 @dataclass(slots=True)
@@ -33,6 +36,9 @@ class OlderPlan:
     notes: list[Note] = field(default_factory=list)
     seen: tuple = ()
     again: Callable[[], "OlderPlan"] | None = None
+
+    def tell(self, key: str, column: str, value: str, reason: str, severity: str = ERROR) -> None:
+        self.problems.append(RowProblem(row_number(key), column, value, reason, severity))
 
     def count(self, outcome: Outcome) -> int:
         return list(self.outcomes.values()).count(outcome)
@@ -58,24 +64,40 @@ def check(content: bytes, file_name: str, *, on=None) -> OlderPlan:
     on = on or timezone.localdate()
     seen = written_runs()
     records = _records(content)
-    clients = {str(record["pk"]): record["fields"] for record in records.pop("klient", [])}
+    found = records.pop("klient", [])
+    clients: dict[str, dict] = {}
+    for record in found:
+        clients.setdefault(record["pk"], record["fields"])
     if not clients:
         raise UnusableFile(_("The dump holds no client. Make it with the older CRM's dumpdata command."))
     plan = OlderPlan(file_name, sha256(content), seen=seen, again=partial(check, content, file_name, on=on))
-    accounts = {str(each["pk"]): str(each["fields"].get("username", "")) for each in records.pop("user", [])}
+    accounts = {each["pk"]: storable(each["fields"].get("username")) for each in records.pop("user", [])}
     cases: dict[str, Case] = {}
+    caseless: set[str] = set()
     for keys in batches(list(clients)):
         cases |= {case.legacy_id: case for case in Case.objects.filter(legacy_id__in=keys).only("pk", "legacy_id")}
+        caseless.update(Client.objects.filter(legacy_id__in=keys).values_list("legacy_id", flat=True))
     reader = OlderReader(plan.problems, accounts, on)
     for key, fields in clients.items():
         if key in cases:
             plan.outcomes[key] = Outcome.SKIP
+        elif key in caseless:
+            # Its case was deleted here, or the client was imported alone: neither is undone by a machine.
+            plan.tell(key, "pk", key, _("The client is here without this case, and stays as it is."), WARNING)
+            plan.outcomes[key] = Outcome.SKIP
+        elif len(key) > KEY_LENGTH:
+            plan.tell(key, "pk", key, _("The id is longer than %(length)s characters.") % {"length": KEY_LENGTH})
+            plan.outcomes[key] = Outcome.ERROR
         elif item := reader.item(key, fields):
             plan.items.append(item)
             plan.outcomes[key] = Outcome.CREATE
             cases[key] = item.case
         else:
             plan.outcomes[key] = Outcome.ERROR
+    for number, record in enumerate(found):
+        if clients[record["pk"]] is not record["fields"]:
+            plan.tell(record["pk"], "pk", record["pk"], _("Another client of the dump has the same id."))
+            plan.outcomes[f"{record['pk']} #{number}"] = Outcome.ERROR
     older_log.plan_notes(plan, records, clients, cases, accounts)
     plan.notices += [notice for name, left in records.items() for notice in _tell_of(name, left)]
     return plan
@@ -85,9 +107,10 @@ def _records(content: bytes) -> dict[str, list[dict]]:
     """Model name in small letters, without its app -> its records."""
     try:
         records: dict[str, list[dict]] = {}
-        for record in json.loads(content.decode("utf-8-sig")):
-            kept = {"pk": record["pk"], "fields": dict(record["fields"])}
-            records.setdefault(record["model"].rpartition(".")[2].lower(), []).append(kept)
+        for record in json.loads(content.decode("utf-8-sig"), parse_int=_integer):
+            fields = {storable(column): value for column, value in record["fields"].items()}
+            model = storable(record["model"].rpartition(".")[2].lower())
+            records.setdefault(model, []).append({"pk": storable(record["pk"]), "fields": fields})
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UnusableFile(
             _("This is no dump of the older CRM, or only a part of one. Make it again with its dumpdata command.")
@@ -95,11 +118,16 @@ def _records(content: bytes) -> dict[str, list[dict]]:
     return records
 
 
+def _integer(digits: str) -> int | str:
+    """Python refuses to read a number of thousands of digits, and the whole dump with it."""
+    return int(digits) if len(digits) <= LONGEST_INTEGER else digits
+
+
 def _tell_of(name: str, records: list[dict]) -> list[str]:
     if name == "userprofile":
         text = _("User profile %(pk)s (user %(user)s, role %(role)s): make the user here by hand.")
         return [
-            text % {"pk": each["pk"], "user": each["fields"].get("user"), "role": each["fields"].get("role")}
+            text % {"pk": each["pk"], **{name: storable(each["fields"].get(name)) for name in ("user", "role")}}
             for each in records
         ]
     return [_("%(count)s records of %(name)s have no place here.") % {"count": len(records), "name": name}]

@@ -7,15 +7,17 @@ from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 
 from crm.choices import NoteKind
+from crm.exceptions import CiphertextRefused
 from crm.imports import parsers
-from crm.imports.older_clients import STEP_CODES, cell_of, storable
+from crm.imports.older_clients import LONGEST_NUMBER, STEP_CODES, cell_of, storable
 from crm.imports.plans import Outcome
-from crm.imports.problems import ERROR, WARNING, RowProblem, UnreadableValue
+from crm.imports.problems import ERROR, WARNING, UnreadableValue
 from crm.imports.writing import batches
 from crm.models import Case, Note, Step, User
 from crm.models.steps import APPROVAL_IN_PRINCIPLE
 
 AUTHOR_LENGTH = 200
+LEGACY_ID_LENGTH = Note._meta.get_field("legacy_id").max_length
 # Model -> kind of note, column of the text, column of the moment.
 SOURCES = {
     "poznamka": (NoteKind.NOTE, "text", "created"),
@@ -38,17 +40,23 @@ def plan_notes(plan, records: dict[str, list[dict]], clients: dict, cases: dict[
         plan, clients, accounts, [record["fields"] for name, record in found if "krok" in record["fields"]]
     )
     for name, record in found:
-        key = str(record["fields"].get("klient"))
-        if _legacy_id(name, record) in known:
+        key = storable(record["fields"].get("klient"))
+        legacy_id = _legacy_id(name, record)
+        if legacy_id in known:
             continue
-        if key in cases:
+        if reason := planner.refusal(legacy_id):
+            plan.outcomes[f"{legacy_id} #{len(plan.outcomes)}"] = Outcome.ERROR
+            planner.tell(key, name, record, reason, ERROR)
+        elif key in cases:
             plan.notes.append(planner.note(name, record, key, cases[key]))
             if plan.outcomes.get(key) == Outcome.SKIP:
                 plan.outcomes[key] = Outcome.UPDATE
+        elif plan.outcomes.get(key) == Outcome.SKIP:
+            planner.tell(key, name, record, _("Its case is not here, so it was left out."), WARNING)
         elif key in clients:
             planner.tell(key, name, record, _("It waits until its client can be imported."), WARNING)
         else:
-            plan.outcomes[_legacy_id(name, record)] = Outcome.ERROR
+            plan.outcomes[legacy_id] = Outcome.ERROR
             planner.tell(key, name, record, _("Its client is not in the dump."), ERROR)
     for author in sorted(planner.strangers):
         plan.notices.append(_("Author %(name)s has no user here; the name is kept as text.") % {"name": author})
@@ -62,13 +70,22 @@ class _Planner:
     def __init__(self, plan, clients: dict, accounts: dict, log: list[dict]):
         self.plan, self.clients, self.accounts = plan, clients, accounts
         self.users = {user.username: user for user in User.objects.only("username", "first_name", "last_name")}
-        self.sixteen = {str(fields.get("klient")) for fields in log if str(fields.get("krok")) == "16"}
+        self.sixteen = {storable(each.get("klient")) for each in log if str(each.get("krok")) == "16"}
         self.step_names = dict(Step.objects.filter(code__in=STEP_CODES).values_list("code", "name_cs"))
         self.strangers: set[str] = set()
+        self.taken: set[str] = set()
 
     def tell(self, key: str, name: str, record: dict, reason: str, severity: str = WARNING) -> None:
-        row = int(key) if key.isdecimal() else 0
-        self.plan.problems.append(RowProblem(row, name, str(record["pk"]), reason, severity))
+        self.plan.tell(key, name, record["pk"], reason, severity)
+
+    def refusal(self, legacy_id: str) -> str:
+        """Why no note can have this id; empty if one can, which then is taken."""
+        if len(legacy_id) > LEGACY_ID_LENGTH:
+            return _("The id is too long.")
+        if legacy_id in self.taken:
+            return _("Another record of the dump has the same id.")
+        self.taken.add(legacy_id)
+        return ""
 
     def note(self, name: str, record: dict, key: str, case: Case) -> Note:
         kind, text_column, day_column = SOURCES[name]
@@ -77,8 +94,11 @@ class _Planner:
         try:
             parts = [parsers.text(cell_of(fields.get(text_column)))]
         except UnreadableValue as error:
-            self.tell(key, name, record, str(error))
-            parts = [storable(fields.get(text_column))] if "\0" in str(fields.get(text_column)) else []
+            # A token says nothing; any other text is kept but for what no column holds.
+            is_token = parsers.is_token(fields.get(text_column))
+            parts = [] if is_token else [storable(fields.get(text_column))]
+            reason = str(error) if is_token else _("The text has control characters; it is kept without the worst.")
+            self.tell(key, name, record, reason)
         if kind == NoteKind.STEP_LOG:
             parts = [": ".join(filter(None, [self.step(key, fields), *parts]))]
         moment = _moment(fields.get(day_column))
@@ -87,7 +107,12 @@ class _Planner:
         else:
             self.tell(key, name, record, _("Its day cannot be read; it has the day of the import."))
         others = {column: value for column, value in fields.items() if column not in _TAKEN and parsers.shown(value)}
+        if not moment and parsers.shown(fields.get(day_column)):
+            others[day_column] = fields[day_column]
         note.text = "\n".join([*parts, *(f"{column}: {storable(value)}" for column, value in others.items())])
+        if parsers.is_token(note.text):
+            self.tell(key, name, record, str(CiphertextRefused.message))
+            note.text = ""
         self.sign(note, next((fields[column] for column in ("author", "autor", "user") if fields.get(column)), ""))
         return note
 
@@ -101,8 +126,8 @@ class _Planner:
 
     def step(self, key: str, fields: dict) -> str:
         """Number and name of the step as they are here, from whichever numbering the client's log has."""
-        written = parsers.shown(fields.get("krok"))
-        if not written.isdecimal():
+        written = storable(fields.get("krok"))
+        if not written.isdecimal() or len(written) > LONGEST_NUMBER:
             return written
         number = int(written)
         client = self.clients.get(key, {})
@@ -129,6 +154,7 @@ def _moment(value: object) -> datetime.datetime | None:
         found = parse_datetime(value.strip())
         if found is None:
             found = datetime.datetime.combine(parsers.date(value), datetime.time())
+        parsers.in_range(found.date())
     except (ValueError, TypeError, UnreadableValue):
         return None
     return timezone.make_aware(found) if timezone.is_naive(found) else found
