@@ -21,6 +21,9 @@ from crm.models import Case, CaseStep, Client, SearchToken
 from crm.models.steps import LENDER_SELECTION
 
 BATCH = 500
+LEGACY_ID_LENGTH = Client._meta.get_field("legacy_id").max_length
+# One of these beside the name says who somebody is; a name alone never does.
+IDENTIFYING = ("email", "phone", "birth_number", "birth_date", "id_document_number", "bank_account", "business_id")
 _CLIENT_REFERENCE = re.compile(r"\bC-[0-9]{6,}\b")
 
 
@@ -42,12 +45,13 @@ class _Planner:
             column for column in plan.layout.columns if column.owner == owner and column.name not in (*KEYS, "client")
         ]
         self.seen: dict[int, int] = {}
+        self.new_ids: dict[str, int] = {}
 
     def visible(self, model):
         return model.objects.all() if self.user is None else model.objects.visible_to(self.user)
 
     def key(self, row: Row, column: Column | None) -> str:
-        return parsers.unescape_cell(parsers.shown(row.cell(column.index))) if column else ""
+        return parsers.unescape_cell(parsers.shown(row.cell(column.index))).replace("\0", "") if column else ""
 
     def plan(self, rows: list[Row]) -> None:
         references = [key for row in rows if (key := self.key(row, self.reference))]
@@ -55,6 +59,7 @@ class _Planner:
         found = list(self.stored().filter(Q(reference__in=references) | Q(legacy_id__in=legacy_ids)))
         by_reference = {each.reference: each for each in found}
         by_legacy_id = {each.legacy_id: each for each in found if each.legacy_id}
+        self.foreign = self.taken_ids(legacy_ids) - by_legacy_id.keys()
         self.prepare(rows)
         items = []
         for row in rows:
@@ -64,7 +69,11 @@ class _Planner:
                 self.refuse(row, self.reference, _("There is no such record among yours."))
             elif target is not None and legacy_id and target.legacy_id != legacy_id:
                 self.refuse(row, self.legacy, _("The record has another id in the older CRM."))
+            elif target is None and (reason := self.refusal(legacy_id)):
+                self.refuse(row, self.legacy, reason)
             elif target is None:
+                if legacy_id:
+                    self.new_ids[legacy_id] = row.number
                 items.append(self.new(row, legacy_id))
             elif earlier := self.seen.get(target.pk):
                 self.refuse(row, self.reference, _("Row %(row)s is about the same record.") % {"row": earlier})
@@ -72,6 +81,23 @@ class _Planner:
                 self.seen[target.pk] = row.number
                 items.append(self.existing(row, target))
         self.finish([item for item in items if item])
+
+    def taken_ids(self, legacy_ids: list[str]) -> set[str]:
+        """Also of records that `user` does not see: no id is given twice."""
+        if not legacy_ids:
+            return set()
+        found = self.stored().model.objects.filter(legacy_id__in=legacy_ids)
+        return set(found.values_list("legacy_id", flat=True))
+
+    def refusal(self, legacy_id: str) -> str:
+        """Why no new record can have this id; empty if one can."""
+        if len(legacy_id) > LEGACY_ID_LENGTH:
+            return _("The id is longer than %(length)s characters.") % {"length": LEGACY_ID_LENGTH}
+        if legacy_id in self.foreign:
+            return _("There is no such record among yours.")
+        if earlier := self.new_ids.get(legacy_id):
+            return _("Row %(row)s is about the same record.") % {"row": earlier}
+        return ""
 
     def refuse(self, row: Row, column: Column | None, reason: str) -> None:
         self.reader.report(row, column, reason)
@@ -109,11 +135,15 @@ class _Planner:
 
 
 class _Clients(_Planner):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.equal: dict[str, int] = {}
+
     def stored(self):
         return self.visible(Client)
 
     def prepare(self, rows: list[Row]) -> None:
-        pass
+        self.rows = {row.number: row for row in rows}
 
     def belongs(self, row: Row, target: Client) -> bool:
         return True
@@ -130,18 +160,31 @@ class _Clients(_Planner):
         return Item(row.number, client=Client(legacy_id=legacy_id or None, **values.of(CLIENT)))
 
     def finish(self, items: list[Item]) -> None:
-        """A new row that says nothing else than a client of that name already is was imported before."""
-        new = {item.row: item for item in items if item.is_new}
+        """A new row is somebody known, and skipped with a warning, where each of its cells says what a client of that
+        name already is, and one of them is more than a name."""
+        new = {item.row: item for item in items if item.is_new and self.is_identified(item.client)}
         names = {row: search.name_key_digest(item.client.full_name) for row, item in new.items()}
         tokens = SearchToken.objects.filter(kind=search.Kind.NAME_KEY, digest__in=set(names.values()))
         owners = list(tokens.values_list("digest", "client"))[: 10 * BATCH]
         clients = self.visible(Client).in_bulk([client for _digest, client in owners])
         for row, digest in names.items():
             namesakes = [clients[owner] for found, owner in owners if bytes(found) == digest and owner in clients]
-            if any(self.is_same(new[row].client, namesake) for namesake in namesakes):
-                self.whole.outcomes[row] = Outcome.SKIP
-                items = [item for item in items if item.row != row]
-        self.whole.items += items
+            same = next((each.reference for each in namesakes if self.is_same(new[row].client, each)), "")
+            cells = people.row_digest(self.whole, self.rows[row])
+            if same:
+                self.leave_out(row, _("Every cell is equal to %(where)s, so it was left out.") % {"where": same})
+            elif earlier := self.equal.get(cells):
+                self.leave_out(row, _("Every cell is equal to row %(row)s, so it was left out.") % {"row": earlier})
+            else:
+                self.equal[cells] = row
+        self.whole.items += [item for item in items if self.whole.outcomes[item.row] != Outcome.SKIP]
+
+    def leave_out(self, row: int, reason: str) -> None:
+        self.reader.report(self.rows[row], None, reason, WARNING)
+        self.whole.outcomes[row] = Outcome.SKIP
+
+    def is_identified(self, client: Client) -> bool:
+        return client.legacy_id is None and any(getattr(client, name) for name in IDENTIFYING)
 
     def is_same(self, client: Client, stored: Client) -> bool:
         names = [column.name for column in self.columns]
@@ -183,7 +226,6 @@ class _Cases(_Planner):
         if digest and digest in self.imported:
             self.whole.outcomes[row.number] = Outcome.SKIP
             return None
-        self.imported.add(digest)
         client = self.clients.get(self.client_reference(row))
         if client is None:
             self.refuse(row, self.client, _("A new case needs the reference of one of your clients."))
@@ -197,6 +239,7 @@ class _Cases(_Planner):
             return None
         case = people.new_case(self.whole, self.reader, row, values, on=self.on)
         case.client, case.legacy_id, case.import_digest = client, legacy_id or None, digest
+        self.imported.add(digest)
         self.whole.outcomes[row.number] = Outcome.CREATE
         return Item(row.number, client, case, lender_text=values.lender_text)
 
