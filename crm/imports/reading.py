@@ -1,6 +1,7 @@
 """Bytes of a CSV or XLSX file -> a header and numbered rows of raw cells. What the columns mean is columns.py's matter;
 the inside of a workbook is workbook.py's."""
 
+import codecs
 import csv
 import io
 import re
@@ -163,6 +164,10 @@ def _decode(content: bytes) -> tuple[str, list[str]]:
         return content.decode("utf-8-sig"), []
     except UnicodeDecodeError:
         pass
+    if content.startswith(codecs.BOM_UTF8):
+        raise UnusableFile(
+            _("The file begins as UTF-8 but holds letters of another encoding. Save it again as CSV UTF-8.")
+        )
     high = sum(byte > 127 for byte in content)
     if 4 * len(_UTF8_PAIR.findall(content)) > high:
         raise UnusableFile(

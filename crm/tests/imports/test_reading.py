@@ -24,6 +24,12 @@ def test_a_guess_at_the_encoding_is_told():
     assert read(csv(["Žaneta"], encoding="cp1250")).notices and not read(csv(["Žaneta"])).notices
 
 
+def test_a_file_of_two_encodings_says_so():
+    content = csv(["Žaneta Čížková", "1.2.2025"], header=["jmeno", "datum"], encoding="cp1250")
+    with pytest.raises(UnusableFile, match="another encoding"):
+        read(b"\xef\xbb\xbf" + content)
+
+
 def test_excels_line_about_the_delimiter_is_obeyed():
     assert read(b"sep=|\r\njmeno;x|datum\r\nA|1.1.2025\r\n").header == ["jmeno;x", "datum"]
 
