@@ -1,0 +1,73 @@
+"""What both import commands are: check a file, write it, print each problem, count the rows in the last line, and say by
+the exit code what became of it. A command names its service and its words."""
+
+from pathlib import Path
+
+from django.core.management.base import BaseCommand
+from django.db import OperationalError, ProgrammingError
+from django.utils.translation import gettext as _
+
+from crm.imports import UnusableFile
+
+UNUSABLE, SOME_REFUSED = 1, 2
+
+
+class ImportCommand(BaseCommand):
+    source = "file"
+    errors_help = ""
+
+    def check_file(self, content: bytes, name: str):
+        raise NotImplementedError
+
+    def write(self, plan, options: dict) -> None:
+        raise NotImplementedError
+
+    def notices(self, plan) -> list[str]:
+        raise NotImplementedError
+
+    def create_parser(self, *args, **kwargs):
+        parser = super().create_parser(*args, **kwargs)
+        leave = parser.exit
+        # argparse leaves with 2, which here says that some rows were refused.
+        parser.exit = lambda status=0, message=None: leave(status and UNUSABLE, message)
+        return parser
+
+    def add_arguments(self, parser):
+        parser.add_argument(self.source, type=Path)
+        parser.add_argument("--dry-run", action="store_true", help="check every row, write nothing")
+        parser.add_argument("--errors", type=Path, metavar="FILE", help=self.errors_help)
+
+    def handle(self, *, dry_run, errors, **options):
+        file = options[self.source]
+        try:
+            plan = self.run(file, errors, options, dry_run=dry_run)
+        except (UnusableFile, OSError) as error:
+            self.leave(f"{file}: {error}", error)
+        except (OperationalError, ProgrammingError) as error:
+            reason = str(error).partition("\n")[0]
+            said = _("The database cannot be used (%(reason)s). Was “manage.py migrate” run? Nothing was written.")
+            self.leave(said % {"reason": reason}, error)
+        for said in [*self.notices(plan), *plan.problems]:
+            self.stdout.write(str(said))
+        self.stdout.write(plan.summary_line())
+        if plan.errors:
+            raise SystemExit(SOME_REFUSED)
+
+    def run(self, file: Path, errors: Path | None, options: dict, *, dry_run: bool):
+        content = file.read_bytes()
+        if errors and errors.exists() and errors.samefile(file):
+            raise UnusableFile(_("--errors names the file that is imported. Give it a name of its own."))
+        plan = self.check_file(content, file.name)
+        if errors:
+            # Before the write: a place where nothing can be written must not be found out after it.
+            errors.touch(mode=0o600)
+            errors.write_bytes(plan.errors_file())
+        if not dry_run:
+            self.write(plan, options)
+            if errors:
+                errors.write_bytes(plan.errors_file())
+        return plan
+
+    def leave(self, message: str, error: Exception):
+        self.stderr.write(message)
+        raise SystemExit(UNUSABLE) from error
