@@ -48,6 +48,10 @@ class ReasonMissing(CrmError):
     message = _("Give a reason.")
 
 
+class CannotTakeCase(CrmError):
+    message = _("Case %(case)s needs somebody who works here and may change cases.")
+
+
 class WrongStatus(CrmError):
     message = _("Case %(case)s is %(status)s, so this cannot be done.")
 

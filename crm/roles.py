@@ -4,9 +4,11 @@ from django.conf import settings
 from django.contrib.auth.models import Group, Permission
 from django.contrib.auth.tokens import default_token_generator
 from django.db import transaction
+from django.db.models import Q
 from django.urls import reverse
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
+from django.utils.translation import gettext_lazy as _
 
 from crm.models import User
 
@@ -20,6 +22,14 @@ BUSINESS = (
 CATALOGUE = ("step", "lender", "documenttype", "regulatorylimit")
 RUNS = ("importrun", "exportrun", "jobrun", "backuprun", "messagelog")
 EVERYTHING = object()
+LABELS = {
+    ADMINISTRATOR: _("Administrator"),
+    MANAGER: _("Manager"),
+    ADVISER: _("Adviser"),
+    ASSISTANT: _("Assistant"),
+    AUDITOR: _("Auditor"),
+    CLIENT: _("Client"),
+}
 
 
 def _codes(verbs: str, models: tuple[str, ...]) -> set[str]:
@@ -58,7 +68,7 @@ def sync() -> None:
         for permission in Permission.objects.select_related("content_type")
     }
     for name, codes in ROLES.items():
-        group, _ = Group.objects.get_or_create(name=name)
+        group, _made = Group.objects.get_or_create(name=name)
         wanted = set(by_code.values()) if codes is EVERYTHING else {by_code[code] for code in codes}
         if set(group.permissions.all()) != wanted:
             group.permissions.set(wanted)
@@ -76,6 +86,13 @@ def assign(user: User, role: str) -> None:
 def role_of(user: User) -> str:
     names = {group.name for group in user.groups.all()}
     return next((role for role in ROLES if role in names), "")
+
+
+def is_last_administrator(user: User) -> bool:
+    """Without him nobody could let anybody in again."""
+    may = Q(is_superuser=True) | Q(groups__name=ADMINISTRATOR)
+    active = User.objects.filter(may, is_active=True)
+    return active.filter(pk=user.pk).exists() and not active.exclude(pk=user.pk).exists()
 
 
 @transaction.atomic

@@ -14,6 +14,7 @@ from django.db.models import F, OuterRef, Prefetch, Subquery
 from crm import deadlines
 from crm.choices import ACTIVE_STATUSES, CaseStatus, StepState
 from crm.exceptions import (
+    CannotTakeCase,
     CaseNotActive,
     EarlierStepsPending,
     ImpossibleValue,
@@ -277,8 +278,10 @@ def reopen_case(case: Case, *, by, reason: str) -> Case:
 def hand_over(case: Case, *, by, to, reason: str = "") -> Case:
     _require(by, "hand_over_case")
     case, steps = _lock(case.pk, by)
-    if to is None or not (to.is_active and to.is_staff) or to.pk == case.adviser_id:
+    if to is None or to.pk == case.adviser_id:
         raise ImpossibleValue()
+    if not (to.is_active and to.is_staff and to.has_perm("crm.change_case")):
+        raise CannotTakeCase(case=case.reference)
     case.adviser = to
     changed = ["adviser"]
     if case.stand_in_id == to.pk:

@@ -167,7 +167,9 @@ def _demo_logins() -> list[str]:
 
     has_demo = apps.get_model("crm", "User").objects.filter(is_demo=True, is_active=True).exists()
     connections.close_all()
-    return [f"  {login}" for login in import_string("crm.demo.LOGINS")] if has_demo else []
+    # A client's login is for the portal, which does not stand yet.
+    logins = [login for login in import_string("crm.demo.LOGINS") if login.role != "Client"]
+    return [f"  {login}" for login in logins] if has_demo else []
 
 
 @dataclass

@@ -3,6 +3,7 @@ crm.workflow decides and writes."""
 
 from django import forms
 from django.contrib import messages
+from django.core.exceptions import ValidationError
 from django.http import HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
@@ -22,8 +23,13 @@ APPROVED_FIELDS = (
 )  # fmt: skip
 
 
+def not_in_future(day) -> None:
+    if day > timezone.localdate():
+        raise ValidationError(_("This day is yet to come."), code="future")
+
+
 def _on() -> LocalDateField:
-    return LocalDateField(label=_("On"), initial=timezone.localdate)
+    return LocalDateField(label=_("On"), initial=timezone.localdate, validators=[not_in_future])
 
 
 class ApproveForm(CrmModelForm):

@@ -78,4 +78,8 @@ def _demo_logins():
     """On a desk whose office is the invented one only; production refuses to start with demo users."""
     if not settings.DEBUG or not User.objects.filter(is_demo=True, is_active=True).exists():
         return []
-    return [login for login in import_string("crm.demo.LOGINS") if login.role != roles.CLIENT]
+    return [
+        {"username": login.username, "password": login.password, "role": roles.LABELS[login.role]}
+        for login in import_string("crm.demo.LOGINS")
+        if login.role != roles.CLIENT
+    ]

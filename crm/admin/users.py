@@ -25,16 +25,6 @@ from crm.admin.ui import (
 )
 from crm.models import User
 
-ROLE_NAMES = {
-    roles.ADMINISTRATOR: _("Administrator"),
-    roles.MANAGER: _("Manager"),
-    roles.ADVISER: _("Adviser"),
-    roles.ASSISTANT: _("Assistant"),
-    roles.AUDITOR: _("Auditor"),
-    roles.CLIENT: _("Client"),
-}
-
-
 VERBS = {"view": _("view"), "add": _("add"), "change": _("change"), "delete": _("delete")}
 
 
@@ -45,7 +35,7 @@ class RoleFilter(DropdownFilter):
     parameter_name = "role"
 
     def lookups(self, request, model_admin):
-        return ROLE_NAMES.items()
+        return roles.LABELS.items()
 
     def queryset(self, request, queryset):
         return queryset.filter(groups__name=self.value()) if self.value() else queryset
@@ -56,7 +46,8 @@ def is_administrator(user) -> bool:
 
 
 def role_field() -> forms.ChoiceField:
-    return forms.ChoiceField(label=_("Role"), choices=ROLE_NAMES.items(), widget=SelectWidget)
+    """Nothing is chosen beforehand: a hasty click makes no administrator."""
+    return forms.ChoiceField(label=_("Role"), choices=[("", "–"), *roles.LABELS.items()], widget=SelectWidget)
 
 
 class UserForm(SafeFormMixin, UserChangeForm):
@@ -70,6 +61,13 @@ class UserForm(SafeFormMixin, UserChangeForm):
         super().__init__(*args, **kwargs)
         if "role" in self.fields:
             self.initial.setdefault("role", roles.role_of(self.instance))
+
+    def clean(self):
+        cleaned = super().clean()
+        stays = cleaned.get("is_active", True) and cleaned.get("role", roles.ADMINISTRATOR) == roles.ADMINISTRATOR
+        if not stays and roles.is_last_administrator(self.instance):
+            raise forms.ValidationError(_("This is the last administrator. Make another one first."))
+        return cleaned
 
 
 class NewUserForm(SafeFormMixin, UserCreationForm):
@@ -135,7 +133,8 @@ class UserAdmin(CrmAdmin, AuthUserAdmin):
         return super().has_change_permission(request, obj) and self._may_touch(request, obj)
 
     def has_delete_permission(self, request, obj=None):
-        return super().has_delete_permission(request, obj) and self._may_touch(request, obj)
+        may = super().has_delete_permission(request, obj) and self._may_touch(request, obj)
+        return may and not (obj and roles.is_last_administrator(obj))
 
     def _may_touch(self, request, obj) -> bool:
         if obj is not None and obj.is_superuser and not request.user.is_superuser:
@@ -164,7 +163,7 @@ class UserAdmin(CrmAdmin, AuthUserAdmin):
     @display(description=_("role"))
     def role(self, user):
         name = roles.role_of(user)
-        return ROLE_NAMES.get(name, name) or "–"
+        return roles.LABELS.get(name, name) or "–"
 
 
 admin.site.unregister(Group)
@@ -184,7 +183,7 @@ class GroupAdmin(ReadOnlyAdmin):
 
     @display(description=_("role"), ordering="name")
     def role(self, group):
-        return ROLE_NAMES.get(group.name, group.name)
+        return roles.LABELS.get(group.name, group.name)
 
     @display(description=pgettext_lazy("of a role", "may"))
     def may(self, group):

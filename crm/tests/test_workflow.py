@@ -8,6 +8,7 @@ from django.db import connection
 from crm import roles, workflow
 from crm.choices import CaseStatus, StepState
 from crm.exceptions import (
+    CannotTakeCase,
     CaseNotActive,
     EarlierStepsPending,
     ImpossibleValue,
@@ -268,8 +269,15 @@ def test_an_adviser_hands_nothing_over(adviser):
 
 
 def test_a_case_is_not_handed_to_who_has_left(manager):
-    with pytest.raises(ImpossibleValue):
+    with pytest.raises(CannotTakeCase):
         workflow.hand_over(make_case(), by=manager, to=make_user(is_active=False))
+
+
+def test_a_case_is_not_handed_to_who_may_only_look(manager, auditor):
+    case = make_case()
+    with pytest.raises(CannotTakeCase):
+        workflow.hand_over(case, by=manager, to=auditor)
+    assert fresh(case).adviser is None
 
 
 def test_moving_a_deadline_moves_the_cases_next_one(adviser):

@@ -6,6 +6,7 @@ from decimal import Decimal
 import pytest
 import time_machine
 from django.urls import reverse
+from django.utils import timezone
 
 from crm import models, roles, workflow
 from crm.choices import CaseStatus, NoteKind
@@ -193,6 +194,15 @@ def test_reject_needs_a_reason(case, adviser, client):
     assert client.post(path, {"on": "2026-03-03", "reason": "Low income."}).status_code == 302
     case.refresh_from_db()
     assert (case.status, case.rejection_reason) == ("declined", "Low income.")
+
+
+def test_nothing_is_decided_on_a_day_to_come(case, adviser, client):
+    client.force_login(adviser)
+    tomorrow = timezone.localdate() + datetime.timedelta(days=1)
+    path = page_of(case, "reject")
+    assert set(client.post(path, {"on": tomorrow.isoformat(), "reason": "No"}).context["form"].errors) == {"on"}
+    today = timezone.localdate().isoformat()
+    assert client.post(path, {"on": today, "reason": "No"}).status_code == 302
 
 
 def test_withdraw_and_reopen(case, adviser, client):

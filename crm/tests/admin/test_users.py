@@ -48,6 +48,30 @@ def test_an_administrator_changes_role_language_and_absence(administrator, advis
     assert list(adviser.groups.values_list("name", flat=True)) == [roles.MANAGER]
 
 
+@pytest.mark.parametrize("fields", [{"role": roles.ADVISER}, {"is_active": ""}])
+def test_the_last_administrator_stays_one(administrator, client, fields):
+    client.force_login(administrator)
+    assert client.post(change(administrator), typed(administrator, **fields)).status_code == 200
+    administrator.refresh_from_db()
+    assert (role(administrator), administrator.is_active) == (roles.ADMINISTRATOR, True)
+    assert client.post(f"{LIST}{administrator.pk}/delete/", {"post": "yes"}).status_code == 403
+
+
+def test_one_administrator_of_two_may_become_an_adviser(administrator, client):
+    other = factories.make_user(roles.ADMINISTRATOR)
+    client.force_login(administrator)
+    assert client.post(change(other), typed(other, role=roles.ADVISER)).status_code == 302
+    assert role(other) == roles.ADVISER
+
+
+def test_a_new_colleagues_role_is_chosen_and_not_given(administrator, client):
+    client.force_login(administrator)
+    data = {"username": "bob", "language": "cs", "role": "", "usable_password": "true"}
+    data |= {"password1": "a long enough password", "password2": "a long enough password"}
+    assert client.post(f"{LIST}add/", data).status_code == 200
+    assert not models.User.objects.filter(username="bob").exists()
+
+
 def test_an_absence_that_ends_before_it_begins_is_an_error(administrator, adviser, client):
     client.force_login(administrator)
     data = typed(adviser, absent_from="14. 7. 2026", absent_until="1. 7. 2026")
