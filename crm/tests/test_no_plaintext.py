@@ -115,6 +115,15 @@ def leaks(marks=EVERY_MARK) -> list[str]:
     return [f"{mark} {how}" for mark in marks for how, value in spellings(mark).items() if value in content]
 
 
+@pytest.fixture(autouse=True)
+def _swept(transactional_db):
+    """SQLite keeps what other tests wrote in free pages and in the log until it is told to let go of it."""
+    if not IS_POSTGRES:
+        with connection.cursor() as cursor:
+            cursor.execute("VACUUM")
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
 @pytest.fixture
 def office(transactional_db):
     """Written to the disk as it goes: no transaction around."""

@@ -76,9 +76,14 @@ def test_idle_worker_ends_on_one_term_to_its_whole_group(start):
 
 
 def test_plain_cluster_hangs_on_term_to_its_whole_group(start):
-    plain = start("qcluster")
-    plain.signal_group(signal.SIGTERM)
-    assert not wait_until(lambda: plain.process.poll() is not None, within_s=6), "django-q2 got better: see supervisor"
+    """A race that it loses mostly, not always: the sentinel dies while the main process waits for it to wake up."""
+
+    def hangs() -> bool:
+        plain = start("qcluster")
+        plain.signal_group(signal.SIGTERM)
+        return not wait_until(lambda: plain.process.poll() is not None, within_s=6)
+
+    assert any(hangs() for _ in range(8)), "django-q2 got better: see supervisor"
 
 
 def test_killed_cluster_leaves_no_orphan_and_fails(start):

@@ -67,8 +67,9 @@ def _answers(address: str) -> bool:
         return answer.status == 200
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
+    """For a module, not longer: while Playwright runs, its event loop keeps Django's tests from the database."""
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
         pytest.skip("no Chromium on this machine; CI installs one and fails when this is skipped")
