@@ -3,6 +3,7 @@ missing permission a 403, lists fetch no encrypted column that they do not show,
 
 from django.contrib import messages
 from django.contrib.admin import ShowFacets
+from django.contrib.admin.utils import flatten_fieldsets
 from django.contrib.admin.views.autocomplete import AutocompleteJsonView
 from django.core.exceptions import PermissionDenied
 from django.db import models
@@ -202,7 +203,15 @@ class ReadOnlyAdmin(SafeAdminMixin, ui.ModelAdmin):
 class InlineMixin(FieldsMixin):
     def get_queryset(self, request):
         rows = super().get_queryset(request)
-        return rows if rows.ordered else rows.order_by("pk")
+        rows = rows if rows.ordered else rows.order_by("pk")
+        return rows.prefetch_related(*self._chosen(request))
+
+    def _chosen(self, request):
+        """What the rows' autocompletes show, one query a field; with the columns that a choice shows only."""
+        for name in self.get_autocomplete_fields(request):
+            if name in flatten_fieldsets(self.get_fieldsets(request)):
+                chosen = self.opts.get_field(name).remote_field.model._default_manager.all()
+                yield models.Prefetch(name, self.admin_site.get_model_admin(chosen.model).for_choices(chosen))
 
 
 class CrmTabularInline(InlineMixin, ui.TabularInline):

@@ -6,6 +6,7 @@ import re
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.forms.models import ModelChoiceIterator
 from django.forms.utils import ErrorList
 from django.utils.translation import gettext_lazy as _
 
@@ -111,6 +112,27 @@ class CrmForm(SafeFormMixin, forms.Form):
     pass
 
 
+class KnownChoice(ModelChoiceIterator):
+    """The choices of a field whose present one was fetched with its row, so that showing it asks the database nothing.
+    An inline fetches those of all its rows at once."""
+
+    def __init__(self, field, known):
+        super().__init__(field)
+        self.known = known
+        self.fetched = self.queryset
+        self.queryset = self
+
+    def using(self, alias):
+        return self
+
+    def filter(self, **wanted):
+        [keys] = wanted.values()
+        return [self.known] if set(map(str, keys)) == {str(self.known.pk)} else self.fetched.filter(**wanted)
+
+    def __iter__(self):
+        return iter(ModelChoiceIterator(self.field))
+
+
 class CrmModelForm(SafeFormMixin, forms.ModelForm):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -127,6 +149,8 @@ class CrmModelForm(SafeFormMixin, forms.ModelForm):
                 present = getattr(self.instance, f"{name}_id", None)
                 if present and field.queryset.query.has_filters():
                     field.queryset = field.queryset | field.queryset.model._default_manager.filter(pk=present)
+                if known := self.instance._state.fields_cache.get(name):
+                    field.widget.choices = KnownChoice(field, known)
 
     def _get_validation_exclusions(self):
         return super()._get_validation_exclusions() | self.unreadable

@@ -5,6 +5,8 @@ from decimal import Decimal
 
 import pytest
 import time_machine
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
@@ -344,3 +346,26 @@ def test_an_adviser_who_left_stays_on_his_old_cases(case, adviser, manager, clie
     assert client.post(change(case), posted(client, case, proposed_terms="Fixed.")).status_code == 302
     case.refresh_from_db()
     assert (case.adviser, case.stand_in, case.proposed_terms) == (adviser, adviser, "Fixed.")
+
+
+def test_a_longer_page_of_a_case_asks_the_database_nothing_more(case, manager, client):
+    """Documents, parties and their choices come at once, not one by one."""
+    client.force_login(manager)
+    types = list(models.DocumentType.objects.all()[:8])
+
+    def grow(number):
+        for kind in types[:number]:
+            models.Document.objects.create(case=case, type=kind)
+        for index in range(number):
+            models.CaseParty.objects.create(case=case, client=factories.make_client(f"Carol {index}"))
+
+    def asked() -> int:
+        with CaptureQueriesContext(connection) as queries:
+            assert client.get(change(case)).status_code == 200
+        return len(queries)
+
+    grow(1)
+    asked()
+    few = asked()
+    grow(8)
+    assert asked() == few
