@@ -10,6 +10,7 @@ class CrmConfig(AppConfig):
 
     def ready(self):
         from crm import checks  # registers the system checks
+        from crm.audit import hooks  # noqa: F401 connects what the audit trail is told by
 
         post_migrate.connect(checks.plant_canaries, sender=self)
 

@@ -51,9 +51,9 @@ def _add_new(model, rows: list) -> int:
     for row in new:
         # The fixture's own number where it is free, so that a later loaddata meets this very row.
         row.pk = None if row.pk in taken else row.pk
-    model.objects.bulk_create_with_history([row for row in new if row.pk])
+    model.objects.bulk_create([row for row in new if row.pk])
     with connection.cursor() as cursor:  # PostgreSQL's sequences do not see numbers given by hand
         for statement in connection.ops.sequence_reset_sql(no_style(), [model]):
             cursor.execute(statement)
-    model.objects.bulk_create_with_history([row for row in new if not row.pk])
+    model.objects.bulk_create([row for row in new if not row.pk])
     return len(new)

@@ -50,9 +50,17 @@ def unsafe_settings() -> list[checks.Error]:
                     f"{name} is weak.", hint=f"Give at least {MIN_SECRET_LENGTH} random characters.", id="crm.E002"
                 )
             )
+    if any(len(key) < MIN_SECRET_LENGTH or len(set(key)) < MIN_SECRET_LETTERS for key in settings.AUDIT_KEYS):
+        hint = f"Give at least {MIN_SECRET_LENGTH} random characters."
+        found.append(checks.Error("AUDIT_KEY is weak.", hint=hint, id="crm.E002"))
     for name, value, others in (
         ("SEARCH_KEY", settings.SEARCH_KEY, settings.SECRET_KEY),
         ("FIELD_ENCRYPTION_KEY", settings.FIELD_ENCRYPTION_KEY, (settings.SECRET_KEY, settings.SEARCH_KEY)),
+        (
+            "AUDIT_KEY",
+            settings.AUDIT_KEYS,
+            (settings.SECRET_KEY, settings.SEARCH_KEY, *settings.FIELD_ENCRYPTION_KEY),
+        ),
     ):
         if _forms(value) & _forms(others):
             found.append(

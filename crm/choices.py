@@ -131,6 +131,42 @@ class Source(TextChoices):
     SHELL = "shell", _("Shell")
 
 
+class AuditKind(TextChoices):
+    """What a line of the audit trail is about: first an operation that changed rows, then what else is worth knowing."""
+
+    CHANGE = "change", _("Change")
+    IMPORT = "import", _("Import")
+    BULK_EDIT = "bulk_edit", _("Bulk edit")
+    REVERT = "revert", _("Put back")
+    UNDO = "undo", _("Undo")
+    RESTORE = "restore", _("Taken from the recycle bin")
+    EXPORT = "export", _("Export")
+    LOGIN = "login", _("Login")
+    LOGOUT = "logout", _("Logout")
+    LOGIN_FAILED = "login_failed", _("Failed login")
+    LOCKOUT = "lockout", _("Lockout")
+    PASSWORD = "password", _("Password set")
+    PERMISSIONS = "permissions", _("Permissions changed")
+    REFUSED = "refused", _("Access refused")
+
+
+# Of these an operation has one line, and history rows.
+OPERATION_KINDS = (
+    AuditKind.CHANGE,
+    AuditKind.IMPORT,
+    AuditKind.BULK_EDIT,
+    AuditKind.REVERT,
+    AuditKind.UNDO,
+    AuditKind.RESTORE,
+)
+
+
+class SealKind(TextChoices):
+    ROWS = "rows", _("New rows")
+    AMENDMENT = "amendment", _("Lawful change of sealed rows")
+    PRUNING = "pruning", _("Old rows pruned")
+
+
 class RunState(TextChoices):
     CHECKED = "checked", _("Checked")
     QUEUED = "queued", _("Queued")

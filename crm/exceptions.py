@@ -66,3 +66,21 @@ class DatabaseNotEmpty(CrmError):
 
 class NotInProduction(CrmError):
     message = _("This is for a desk with DEBUG=1 only, never for production.")
+
+
+class AuditKeyMissing(CrmError):
+    message = _(
+        "AUDIT_KEY is not set, so nothing can be sealed or verified. Make one with "
+        "python -c 'import secrets; print(secrets.token_hex(32))' and keep a copy outside this machine."
+    )
+
+
+class SealBroken(CrmError):
+    message = _("Row %(row)s of %(table)s is not what was sealed. Run verify_audit.")
+
+
+class AnchorAhead(CrmError):
+    message = _(
+        "The anchor knows seal %(number)s of %(at)s, which this database has not: its end was cut off or an older copy "
+        "was put back. If that was done on purpose, put the anchor file aside and keep it."
+    )

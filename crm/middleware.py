@@ -12,6 +12,7 @@ from django.template.loader import render_to_string
 from django.utils import translation
 from django.utils.functional import SimpleLazyObject
 
+from crm.audit.hooks import refused
 from crm.choices import Source
 from crm.models import operation
 
@@ -98,6 +99,9 @@ class OperationMiddleware:
     def __call__(self, request):
         with operation(Source.ADMIN, user=SimpleLazyObject(lambda: request.user)):
             return self.get_response(request)
+
+    def process_exception(self, request, exception):
+        refused(request, exception)
 
 
 def locked_out(request, response=None, credentials=None):

@@ -20,6 +20,7 @@ BUSINESS = (
     "identification",
 )  # fmt: skip
 CATALOGUE = ("step", "lender", "documenttype", "regulatorylimit")
+AUDIT = ("auditentry", "auditseal", "auditcheck")
 RUNS = ("importrun", "exportrun", "jobrun", "backuprun", "messagelog")
 EVERYTHING = object()
 LABELS = {
@@ -45,7 +46,8 @@ _advise = (
 _manage = (
     _advise
     | _codes("add change delete", CATALOGUE)
-    | _codes("view", RUNS)
+    | _codes("view", RUNS + AUDIT)
+    | {"crm.undo_operation", "crm.export_auditentry"}
     | {"crm.import_client", "crm.import_case", "crm.hand_over_case", "crm.override_step_order", "crm.view_all_cases"}
     | {"crm.view_user"}
 )
@@ -55,7 +57,7 @@ ROLES: dict[str, object] = {
     MANAGER: _manage,
     ADVISER: _advise,
     ASSISTANT: _prepare,
-    AUDITOR: _codes("view", BUSINESS + CATALOGUE + RUNS) | {"crm.view_user", "crm.view_all_cases"},
+    AUDITOR: _codes("view", BUSINESS + CATALOGUE + RUNS + AUDIT) | {"crm.view_user", "crm.view_all_cases"},
     CLIENT: set(),
 }
 

@@ -155,7 +155,7 @@ def start_case(case: Case, *, by) -> Case:
     steps = plan_steps(case, Step.objects.filter(is_active=True))
     settle(case, steps)
     case.save()
-    CaseStep.objects.bulk_create_with_history(steps)
+    CaseStep.objects.bulk_create(steps)
     return case
 
 
@@ -317,7 +317,7 @@ def add_to_open_cases(step: Step, *, by) -> int:
     _let_no_case_begin()
     lacking = Case.objects.active().exclude(steps__step=step)
     cases = list(lacking.select_for_update(no_key=True).order_by("pk").only("pk", "opened_on"))
-    CaseStep.objects.bulk_create_with_history([each for case in cases for each in plan_steps(case, [step])])
+    CaseStep.objects.bulk_create([each for case in cases for each in plan_steps(case, [step])])
     resettle(Case.objects.filter(pk__in=[case.pk for case in cases]))
     return len(cases)
 
@@ -351,7 +351,7 @@ def resettle(cases) -> int:
         chunk = Case.objects.filter(pk__in=keys[start : start + CHUNK])
         list(chunk.select_for_update(no_key=True).order_by("pk").values_list("pk"))
         wrong = [case for case in _with_steps(chunk) if settle(case, case.steps.all())]
-        Case.objects.bulk_update_with_history(wrong, ["status", "current_step", "next_deadline"])
+        Case.objects.bulk_update(wrong, ["status", "current_step", "next_deadline"])
         mended += len(wrong)
     return mended
 

@@ -199,6 +199,7 @@ def _missing(known: dict[str, str]) -> dict[str, str]:
             "SECRET_KEY": secrets.token_urlsafe(48),
             "FIELD_ENCRYPTION_KEY": throw_away_key(),
             "SEARCH_KEY": secrets.token_urlsafe(48),
+            "AUDIT_KEY": secrets.token_urlsafe(48),
             "DEBUG": "1",
         }.items()
         if not _is_in(known, name) and not _is_in(os.environ, name)

@@ -41,6 +41,10 @@ FIELD_ENCRYPTION_KEY = env.field_keys()
 if not FIELD_ENCRYPTION_KEY:
     MISSING_SECRETS.append("FIELD_ENCRYPTION_KEY")
     FIELD_ENCRYPTION_KEY = [env.throw_away_key()]
+# The seal of the audit trail: the first one seals, the others verify. The web needs none.
+AUDIT_KEYS = env.items("AUDIT_KEY")
+AUDIT_ANCHOR = env.text("AUDIT_ANCHOR")
+AUDIT_KEEP_YEARS = env.integer("AUDIT_KEEP_YEARS", 0)
 
 # --- Hosts ---
 ALLOWED_HOSTS = [*{urlsplit(SITE_URL).hostname, *env.items("ALLOWED_HOSTS")}]

@@ -139,7 +139,7 @@ def _texts() -> dict:
 def _write_office(today: datetime.date) -> None:
     texts = _texts()
     known = set(Lender.objects.values_list("name", flat=True))
-    Lender.objects.bulk_create_with_history([Lender(**each) for each in texts["lenders"] if each["name"] not in known])
+    Lender.objects.bulk_create([Lender(**each) for each in texts["lenders"] if each["name"] not in known])
     hashed = make_password(PASSWORD)  # once: it is slow on purpose
     people = {each["username"]: each for each in texts["users"]}
     for login in LOGINS:

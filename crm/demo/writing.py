@@ -10,13 +10,12 @@ import uuid
 from django.db import models
 from django.utils import timezone
 
-from crm.choices import CaseStatus, Source, StepState
+from crm.choices import AuditKind, CaseStatus, Source, StepState
 from crm.demo.cases import Plan
-from crm.models import Case, CaseStep, Client, Note
+from crm.models import AuditEntry, Case, CaseStep, Client, Note
 from crm.models.base import BATCH
 from crm.models.bulk import insert_rows, reserve_keys, stored
-
-CREATED, CHANGED = "+", "~"
+from crm.models.history import CHANGED, CREATED, by_hand
 
 
 class Table:
@@ -71,6 +70,7 @@ class Writer:
     def __init__(self, now: datetime.datetime):
         self.now = now
         self.zone = timezone.get_current_timezone()
+        self.operations: dict[uuid.UUID, tuple] = {}
 
     def write(self, clients: list[Client], plans: list[Plan], others: list) -> None:
         """`others` are rows about clients: they were written down on the day the client came."""
@@ -79,14 +79,31 @@ class Writer:
         for plan in plans:  # a spouse came with the case where he is a party
             for row in plan.others:
                 came_with.setdefault(id(getattr(row, "client", None)), plan)
-        Client.objects.bulk_create(clients, batch_size=BATCH)
-        Case.objects.bulk_create([plan.case for plan in plans], batch_size=BATCH)
+        with by_hand():
+            Client.objects.bulk_create(clients, batch_size=BATCH)
+            Case.objects.bulk_create([plan.case for plan in plans], batch_size=BATCH)
         people, cases = table(Client), table(Case)
         people.remember([(people.values(each), {}, self._made(came_with[id(each)])) for each in clients])
         cases.remember([row for plan in plans for row in self._life_of_case(plan, cases.values(plan.case))])
         self._write_steps(plans)
         self._write_rest([(row, came_with[id(row.client)]) for row in others])
         self._write_rest([(row, plan) for plan in plans for row in plan.others])
+        self._write_audit_trail()
+
+    def _write_audit_trail(self) -> None:
+        names = ["operation_id", "kind", "at", "user_id", "user_name", "source", "counts"]
+        convert = stored(AuditEntry, names)
+        rows = (
+            (operation, AuditKind.CHANGE, at, user, name, source, {})
+            for operation, (at, user, name, source) in self.operations.items()
+        )
+        empty = ["reason", "model", "object_id", "detail"]
+        insert_rows(
+            AuditEntry,
+            [*names, *empty],
+            ((*map(convert, names, row), *("" for _ in empty)) for row in rows),
+        )
+        self.operations = {}
 
     def _write_steps(self, plans: list[Plan]) -> None:
         owners = [(step, plan) for plan in plans for step in plan.steps]
@@ -122,7 +139,7 @@ class Writer:
         }
         rows = [(values, beginning, self._made(plan))]
         if case.current_step_id != first.step_id or case.status != CaseStatus.OPEN:
-            rows.append((values, {}, self._happened(CHANGED, plan.closed_on, 16, case.adviser, plan.operation)))
+            rows.append((values, {}, self._happened(CHANGED, plan.closed_on, 16, case.adviser, uuid.uuid4())))
         return rows
 
     def _life_of_step(self, step: CaseStep, plan: Plan, values: dict) -> list[tuple]:
@@ -138,8 +155,10 @@ class Writer:
         return self._happened(CREATED, plan.case.opened_on, 9, plan.by, plan.operation)
 
     def _happened(self, kind: str, day: datetime.date, hour: int, by, operation: uuid.UUID) -> dict:
+        at = self.at(day, hour)
+        self.operations.setdefault(operation, (at, by.pk, by.get_display_name(), Source.ADMIN))
         return {
-            "history_date": self.at(day, hour),
+            "history_date": at,
             "history_type": kind,
             "history_user_id": by.pk,
             "history_user_name": by.get_display_name(),

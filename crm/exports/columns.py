@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 
 from crm.imports.columns import CASE, CASE_FIELDS, CLIENT, CLIENT_FIELDS, READ_ONLY
 from crm.imports.values import SHARES
-from crm.models import Case, Client, DocumentType, Lender, RegulatoryLimit, Step, User
+from crm.models import AuditEntry, Case, Client, DocumentType, Lender, RegulatoryLimit, Step, User
 
 
 class Kind(TextChoices):
@@ -36,7 +36,7 @@ _CODES = (
 _WIDTHS = {
     "full_name": 28, "email": 30, "mailing_address": 36, "street": 28, "note": 40, "loan_purpose": 32,
     "proposed_terms": 32, "approved_terms": 32, "rejection_reason": 32, "reference": 11, "client": 11, "aliases": 36,
-    "contact": 32, "source": 40, "name": 28, "name_cs": 34, "name_en": 34, "current_step": 30, "bank_account": 24,
+    "contact": 32, "source": 40, "detail": 48, "user_name": 28, "operation_id": 38, "name": 28, "name_cs": 34, "name_en": 34, "current_step": 30, "bank_account": 24,
 }  # fmt: skip
 _KIND_WIDTHS = {Kind.TEXT: 20, Kind.CODE: 16, Kind.AMOUNT: 16, Kind.DATE: 12, Kind.MOMENT: 17}
 _OTHER_WIDTH = 11
@@ -141,6 +141,9 @@ def columns_of(model: type[models.Model]) -> tuple[Column, ...]:
         )
     if model in (Lender, DocumentType, RegulatoryLimit, Step):
         return tuple(column(model, field.name) for field in model._meta.concrete_fields if not field.primary_key)
+    if model is AuditEntry:  # `detail` tells what the list's column "What" does: see crm.exports.trail
+        names = ("user_name", "kind", "detail", "source", "reason", "operation_id")
+        return (column(AuditEntry, "at", is_key=True), *(column(AuditEntry, name) for name in names))
     raise LookupError(model)
 
 

@@ -2,7 +2,7 @@
 number of rows, and only the chosen columns are fetched, so nothing is decrypted that is not in the file."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 from django.db.models import QuerySet
@@ -25,6 +25,9 @@ class Table:
     title: str
     columns: list[Column]
     rows: QuerySet
+    # Where a row's client is, if the rows are of clients, and whose rows went by.
+    client_path: str = ""
+    clients: set[int] = field(default_factory=set)
 
     @property
     def header(self) -> list[str]:
@@ -38,7 +41,11 @@ class Table:
             parts.append(slice(start, start + len(column.paths)))
             start += len(column.paths)
         paths = [path for column in self.columns for path in column.paths]
+        if self.client_path:
+            paths.append(self.client_path)
         for values in self.rows.values_list(*paths).iterator(chunk_size=CHUNK):
+            if self.client_path:
+                self.clients.add(values[-1])
             yield [show(*values[part]) for show, part in zip(shows, parts, strict=True)]
 
 

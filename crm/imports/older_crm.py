@@ -11,13 +11,12 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from crm.choices import Source
 from crm.imports import older_log
 from crm.imports.older_clients import OlderItem, OlderReader, row_number, storable
 from crm.imports.plans import Outcome, problems_file, sha256, summary_line
 from crm.imports.problems import ERROR, WARNING, RowProblem, UnusableFile
-from crm.imports.writing import batches, store_run, take_turn, written_runs
-from crm.models import Case, CaseStep, Client, ImportRun, Note, operation
+from crm.imports.writing import batches, import_operation, store_run, take_turn, written_runs
+from crm.models import Case, CaseStep, Client, ImportRun, Note
 
 KEY_LENGTH = Client._meta.get_field("legacy_id").max_length
 LONGEST_INTEGER = 100
@@ -135,12 +134,12 @@ def _tell_of(name: str, records: list[dict]) -> list[str]:
 
 def write(plan: OlderPlan, user=None) -> ImportRun:
     """Everything of the plan in one transaction and one operation."""
-    with operation(Source.IMPORT, user=user), transaction.atomic():
+    with import_operation(plan, user), transaction.atomic():
         take_turn(plan)
         for batch in batches(plan.items):
-            Client.objects.bulk_create_with_history([item.client for item in batch])
-            Case.objects.bulk_create_with_history([item.case for item in batch])
-            CaseStep.objects.bulk_create_with_history([step for item in batch for step in item.steps])
+            Client.objects.bulk_create([item.client for item in batch])
+            Case.objects.bulk_create([item.case for item in batch])
+            CaseStep.objects.bulk_create([step for item in batch for step in item.steps])
         for batch in batches(plan.notes):
-            Note.objects.bulk_create_with_history(batch)
+            Note.objects.bulk_create(batch)
         return store_run(plan, user)

@@ -10,12 +10,13 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from crm import workflow
-from crm.choices import RunState, Source
+from crm.choices import AuditKind, RunState, Source
 from crm.imports.plans import Item, Outcome, Plan, problems_json
 from crm.imports.problems import RowProblem
 from crm.models import Case, CaseStep, Client, ImportRun, Step, operation
-from crm.models.base import history_operation_id, write_history
 from crm.models.bulk import insert_rows, reserve_keys, stored
+from crm.models.history import CREATED, enter, record
+from crm.models.operations import current_operation, history_operation_id
 from crm.models.steps import LENDER_SELECTION
 
 BATCH = 500
@@ -27,7 +28,7 @@ def write(plan: Plan, user=None, *, all_or_nothing: bool = False, run: ImportRun
     """Writes the good rows and the record of the run under one operation. With `all_or_nothing`, one bad row means
     that none is written; the record then says so. A stored row that somebody changed since the plan was made is not
     overwritten: it becomes an error of the plan. On SQLite the write lock is held for all of it."""
-    with operation(Source.IMPORT, user=user), transaction.atomic():
+    with import_operation(plan, user), transaction.atomic():
         take_turn(plan)
         _refuse_changed(plan)
         items = [] if all_or_nothing and plan.errors else plan.items
@@ -37,6 +38,10 @@ def write(plan: Plan, user=None, *, all_or_nothing: bool = False, run: ImportRun
         _update([item for item in items if item.changed])
         _keep_lenders({item.case.pk: item.lender_text for item in items if item.lender_text and not item.is_new})
         return store_run(plan, user, run=run)
+
+
+def import_operation(plan, user):
+    return operation(Source.IMPORT, user=user, kind=AuditKind.IMPORT, detail={"file": plan.file_name})
 
 
 def written_runs() -> tuple:
@@ -67,6 +72,7 @@ def store_run(plan, user, *, run: ImportRun | None = None) -> ImportRun:
     run.state, run.finished_at, run.file = RunState.DONE, timezone.now(), ""
     run.message, run.problems = plan.summary_line(), problems_json(plan.problems)
     run.save()
+    enter(current_operation(), run.finished_at)  # where no row was written it has no line in the audit trail yet
     return run
 
 
@@ -97,26 +103,24 @@ def _written(item: Item) -> type:
 def _create(items: list[Item]) -> None:
     beginnings = _Beginnings()
     for batch in batches(items):
-        Client.objects.bulk_create_with_history([item.client for item in batch if item.client.pk is None])
+        Client.objects.bulk_create([item.client for item in batch if item.client.pk is None])
         of_cases = [item for item in batch if item.case is not None]
         for item in of_cases:
             item.case.client = item.client
             beginnings.set_stored(item.case)
-        Case.objects.bulk_create_with_history([item.case for item in of_cases])
+        Case.objects.bulk_create([item.case for item in of_cases])
         steps = [step for item in of_cases for step in beginnings.steps(item)]
         for step, key in zip(steps, reserve_keys(CaseStep, len(steps)), strict=True):
             step.id = key
         names = [each.name for each in dataclasses.fields(NewStep)]
         convert = stored(CaseStep, names)
         insert_rows(CaseStep, names, ([convert(name, getattr(step, name)) for name in names] for step in steps))
-        write_history(steps, "+")
+        record(CaseStep, [step.id for step in steps], CREATED)
 
 
 @dataclasses.dataclass(slots=True)
 class NewStep:
     """Stands for a new CaseStep: there are 15 to a row, and a model instance costs ten times as much."""
-
-    history = CaseStep.history
 
     case_id: int
     step_id: int
@@ -167,7 +171,7 @@ def _update(items: list[Item]) -> None:
         groups.setdefault((type(target), item.changed), []).append(target)
     for (model, changed), targets in groups.items():
         for batch in batches(targets):
-            model.objects.bulk_update_with_history(batch, [*changed, "updated_at"])
+            model.objects.bulk_update(batch, [*changed, "updated_at"])
 
 
 def _keep_lenders(texts: dict[int, str]) -> None:
@@ -176,7 +180,7 @@ def _keep_lenders(texts: dict[int, str]) -> None:
         steps = list(CaseStep.objects.filter(case__in=keys, step__code=LENDER_SELECTION))
         for step in steps:
             step.note = "\n".join(filter(None, [step.note, texts[step.case_id]]))
-        CaseStep.objects.bulk_update_with_history(steps, ["note"])
+        CaseStep.objects.bulk_update(steps, ["note"])
 
 
 def batches(items: list):

@@ -1,8 +1,11 @@
-from crm.models.base import Counter, CrmModel, CrmQuerySet, History, operation
+from crm.models.audit import AuditCheck, AuditEntry, AuditSeal, ExportedClient, SealBlock
+from crm.models.base import Counter, CrmModel, CrmQuerySet
 from crm.models.cases import Case, CaseParty, Commission, FinanceItem, Property
 from crm.models.clients import Client, SearchToken
 from crm.models.documents import Document, DocumentType, Note
+from crm.models.history import History
 from crm.models.messages import MessageLog
+from crm.models.operations import operation
 from crm.models.privacy import Consent, Identification
 from crm.models.reference import Lender, RegulatoryLimit
 from crm.models.runs import BackupRun, ExportRun, ImportRun, JobRun, KeyCanary
@@ -10,8 +13,8 @@ from crm.models.steps import CaseStep, Step
 from crm.models.users import User
 
 __all__ = [
-    "BackupRun", "Case", "CaseParty", "CaseStep", "Client", "Commission", "Consent", "Counter", "CrmModel",
-    "CrmQuerySet", "Document", "DocumentType", "ExportRun", "FinanceItem", "History", "Identification", "ImportRun",
-    "JobRun", "KeyCanary", "Lender", "MessageLog", "Note", "Property", "RegulatoryLimit", "SearchToken", "Step", "User",
+    "AuditCheck", "AuditEntry", "AuditSeal", "BackupRun", "Case", "CaseParty", "CaseStep", "Client", "Commission", "Consent", "Counter", "CrmModel",
+    "CrmQuerySet", "Document", "DocumentType", "ExportRun", "ExportedClient", "FinanceItem", "History", "Identification", "ImportRun",
+    "JobRun", "KeyCanary", "Lender", "MessageLog", "Note", "Property", "RegulatoryLimit", "SealBlock", "SearchToken", "Step", "User",
     "operation",
 ]  # fmt: skip

@@ -1,157 +1,19 @@
-"""What every model of the office shares: the operation a write belongs to, its history, and a strict queryset."""
+"""What every model of the office shares: a strict queryset that leaves a history row whatever it writes, and references."""
 
 import contextlib
-import contextvars
-import dataclasses
+import itertools
 import re
-import uuid
 
 from django.conf import settings
-from django.db import models, transaction
+from django.db import NotSupportedError, models, transaction
 from django.db.models.expressions import F
-from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
-from simple_history.models import HistoricalRecords
 
-from crm.choices import Source
-from crm.encryption import EncryptedTextField, is_encrypted, reaches_encrypted
+from crm.encryption import is_encrypted, reaches_encrypted
 from crm.exceptions import EncryptedFieldError
-from crm.models.bulk import insert_rows, stored
+from crm.models.history import CHANGED, CREATED, History, Tracked, is_tracked, record, tracked_names
 
 BATCH = 500
-NAME_LENGTH = 200
-
-
-@dataclasses.dataclass
-class Operation:
-    """One request, command or job. All history rows written inside it carry its id."""
-
-    source: str = Source.SHELL
-    user: object | None = None
-    reason: str = ""
-    id: uuid.UUID = dataclasses.field(default_factory=uuid.uuid4)
-
-
-_current: contextvars.ContextVar[Operation | None] = contextvars.ContextVar("operation", default=None)
-
-
-@contextlib.contextmanager
-def operation(source: str | None = None, *, user=None, reason: str = ""):
-    """Everything written inside is one operation. Inside another one it keeps that one's id and what is not given."""
-    outer = _current.get()
-    if outer:
-        inner = dataclasses.replace(
-            outer, source=source or outer.source, user=user or outer.user, reason=reason or outer.reason
-        )
-    else:
-        inner = Operation(source=source or Source.SHELL, user=user, reason=reason)
-    token = _current.set(inner)
-    try:
-        yield inner
-    finally:
-        _current.reset(token)
-
-
-def current_operation() -> Operation | None:
-    return _current.get()
-
-
-def current_user():
-    active = _current.get()
-    return active.user if active and getattr(active.user, "pk", None) else None
-
-
-def history_operation_id() -> uuid.UUID:
-    return _current.get().id if _current.get() else uuid.uuid4()
-
-
-def history_source() -> str:
-    return _current.get().source if _current.get() else Source.SHELL
-
-
-def history_user_name() -> str:
-    user = current_user()
-    return user.get_display_name()[:NAME_LENGTH] if user else ""
-
-
-class HistoryBase(models.Model):
-    """Columns that every history row has beside simple-history's own: name frozen, operation, source."""
-
-    history_user_name = models.CharField(_("by"), max_length=NAME_LENGTH, default=history_user_name, editable=False)
-    operation_id = models.UUIDField(_("operation"), default=history_operation_id, editable=False, db_index=True)
-    source = models.CharField(
-        _("source"), max_length=10, choices=Source.choices, default=history_source, editable=False
-    )
-
-    class Meta:
-        abstract = True
-
-
-class History(HistoricalRecords):
-    """simple-history with this office's columns: the user's id survives the user, the reason is encrypted."""
-
-    def __init__(self, **kwargs):
-        super().__init__(
-            bases=[HistoryBase],
-            history_id_field=models.BigAutoField(),
-            history_user_id_field=models.BigIntegerField(null=True, blank=True),
-            history_change_reason_field=EncryptedTextField(null=True, blank=True),
-            **kwargs,
-        )
-
-    def create_historical_record(self, instance, history_type, using=None):
-        tracked = {field.attname for field in self.fields_included(instance)}
-        if missing := tracked & instance.get_deferred_fields():
-            instance.refresh_from_db(fields=missing)  # in one query, not one a column
-        # Where simple-history's own attribute names the user, the frozen name is his too.
-        with operation(user=getattr(instance, "_history_user", None)):
-            super().create_historical_record(instance, history_type, using)
-
-    def m2m_changed(self, instance, action, attr, pk_set, reverse, model, **kwargs):
-        if not reverse:
-            super().m2m_changed(instance, action, attr, pk_set, reverse)
-            return
-        # `group.user_set.add(user)`: the records that change are at the other end, and simple-history looks for the
-        # history of the group. After a clear nothing tells any more who was there.
-        if action == "pre_clear":
-            instance._cleared = list(model._base_manager.filter(**{attr: instance}))
-        elif action == "post_clear":
-            for record in instance.__dict__.pop("_cleared", ()):
-                self.create_historical_record(record, "~")
-        elif action in ("post_add", "post_remove"):
-            for record in model._base_manager.filter(pk__in=pk_set):
-                self.create_historical_record(record, "~")
-
-    def get_history_user(self, instance):
-        return current_user()
-
-    def get_change_reason_for_object(self, instance, history_type, using):
-        given = super().get_change_reason_for_object(instance, history_type, using)
-        return given or (current_operation().reason if current_operation() else "") or None
-
-
-def write_history(objects, history_type: str) -> None:
-    """History rows for objects that were written in bulk: `+` created, `~` changed, `-` deleted."""
-    if not objects:
-        return
-    model = type(objects[0]).history.model
-    now = timezone.now()
-    user = current_user()
-    active = current_operation()
-    shared = {
-        "history_date": now,
-        "history_type": history_type,
-        "history_user_id": user.pk if user else None,
-        "history_user_name": history_user_name(),
-        "history_change_reason": (active.reason if active else "") or None,
-        "operation_id": history_operation_id(),
-        "source": history_source(),
-    }
-    names = [field.attname for field in model.tracked_fields]
-    convert = stored(model, [*names, *shared])
-    same = tuple(convert(name, value) for name, value in shared.items())
-    rows = ((*(convert(name, getattr(item, name)) for name in names), *same) for item in objects)
-    insert_rows(model, [*names, *shared], rows)
 
 
 class CrmQuerySet(models.QuerySet):
@@ -197,21 +59,42 @@ class CrmQuerySet(models.QuerySet):
         """Without the encrypted columns: what lists start from."""
         return self.defer(*(field.name for field in self.model._meta.concrete_fields if is_encrypted(field)))
 
-    @transaction.atomic
-    def bulk_create_with_history(self, objects, **kwargs):
-        created = self.bulk_create(objects, batch_size=kwargs.pop("batch_size", BATCH), **kwargs)
-        write_history(created, "+")
+    # --- Writes of many rows: each leaves its history row, as a save does ---
+
+    def bulk_create(self, objs, *args, **kwargs):
+        if not is_tracked(self.model):
+            return super().bulk_create(objs, *args, **kwargs)
+        if kwargs.get("ignore_conflicts") or kwargs.get("update_conflicts"):
+            raise NotSupportedError("Neither the history nor the search index can follow what a conflict skips.")
+        with transaction.atomic():
+            created = super().bulk_create(objs, *args, **{"batch_size": BATCH, **kwargs})
+            record(self.model, [item.pk for item in created], CREATED)
+        for item in created:
+            item._remember()
         return created
 
-    @transaction.atomic
-    def bulk_update_with_history(self, objects, fields):
-        objects = list(objects)
-        changed = self.bulk_update(objects, fields, batch_size=BATCH)
-        keys = [item.pk for item in objects]
-        for start in range(0, len(keys), BATCH):
-            # The rows as they stand, not the objects: those may be older, or hold more changes than `fields`.
-            write_history(list(self.model._base_manager.filter(pk__in=keys[start : start + BATCH])), "~")
+    def update(self, **values):
+        """As Django's; also writes a history row for each row that it changed. Locks the rows; reads and writes a chunk
+        at a time."""
+        if not is_tracked(self.model) or not values:
+            return super().update(**values)
+        fields = [self.model._meta.get_field(name) for name in values]
+        names = [field.attname for field in fields]
+        changed = 0
+        with transaction.atomic():
+            keys = list(self.order_by().values_list("pk", flat=True))
+            if not keys:
+                return super().update(**values)  # for what it refuses
+            for chunk in itertools.batched(dict.fromkeys(keys), BATCH):
+                rows = self.model._base_manager.filter(pk__in=chunk)
+                before = {key: old for key, *old in rows.select_for_update(no_key=True).values_list("pk", *names)}
+                changed += models.QuerySet.update(self.filter(pk__in=chunk).order_by(), **values)
+                if tracked_names(self.model) & {field.name for field in fields}:
+                    after = rows.order_by("pk").values_list("pk", *names)
+                    record(self.model, [key for key, *new in after if new != before.get(key)], CHANGED)
         return changed
+
+    update.alters_data = True
 
 
 def sees_all_cases(user) -> bool:
@@ -228,7 +111,7 @@ class OfCaseQuerySet(CrmQuerySet):
         return self.filter(models.Q(case__adviser=user) | models.Q(case__stand_in=user))
 
 
-class CrmModel(models.Model):
+class CrmModel(Tracked):
     """A record that people edit: with history."""
 
     history = History(inherit=True)
@@ -236,6 +119,8 @@ class CrmModel(models.Model):
 
     class Meta:
         abstract = True
+        # What Django updates by itself (ON DELETE SET_NULL) leaves its history row too.
+        base_manager_name = "objects"
 
 
 class Counter(models.Model):

@@ -57,7 +57,7 @@ class CaseQuerySet(CrmQuerySet):
             return super().bulk_create(objs, *args, **kwargs)
 
 
-class Case(Stamped, CrmModel):
+class Case(CrmModel, Stamped):
     reference = models.CharField(_("reference"), max_length=20, unique=True, editable=False)
     client = models.ForeignKey(Client, on_delete=models.PROTECT, related_name="cases", verbose_name=_("client"))
     adviser = models.ForeignKey(
@@ -159,9 +159,9 @@ class Case(Stamped, CrmModel):
     def is_active(self) -> bool:
         return self.status in ACTIVE_STATUSES
 
-    def save(self, *args, **kwargs):
+    def save(self, **kwargs):
         with with_references(REFERENCE_PREFIX, [self] if self._state.adding else []):
-            super().save(*args, **kwargs)
+            super().save(**kwargs)
 
 
 class CaseParty(CrmModel):
@@ -199,7 +199,7 @@ class Property(CrmModel):
         return str(self.get_kind_display())
 
 
-class Commission(Stamped, CrmModel):
+class Commission(CrmModel, Stamped):
     case = models.ForeignKey(Case, on_delete=models.CASCADE, related_name="commissions", verbose_name=_("case"))
     expected_czk = money(_("expected (CZK)"))
     invoiced_on = models.DateField(_("invoiced on"), null=True, blank=True)

@@ -2,7 +2,7 @@
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import NotSupportedError, connection, models, transaction
+from django.db import connection, models, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.db.models.signals import post_save
 from django.dispatch import receiver
@@ -99,8 +99,6 @@ class ClientQuerySet(CrmQuerySet):
     update.alters_data = True
 
     def bulk_create(self, objs, *args, **kwargs):
-        if kwargs.get("ignore_conflicts") or kwargs.get("update_conflicts"):
-            raise NotSupportedError("The search index cannot follow a bulk_create that skips or overwrites rows.")
         objs = list(objs)
         with with_references(REFERENCE_PREFIX, objs):
             created = super().bulk_create(objs, *args, **kwargs)
@@ -108,7 +106,7 @@ class ClientQuerySet(CrmQuerySet):
         return created
 
 
-class Client(Stamped, CrmModel):
+class Client(CrmModel, Stamped):
     reference = models.CharField(_("reference"), max_length=20, unique=True, editable=False)
     full_name = EncryptedCharField(_("full name"), max_length=200)
     email = EncryptedEmailField(_("e-mail"), max_length=254, blank=True)
@@ -168,15 +166,15 @@ class Client(Stamped, CrmModel):
     def display_name(self) -> str:
         return f"{self.full_name} ({self.reference})"
 
-    def save(self, *args, **kwargs):
-        written = kwargs.get("update_fields")
-        if written is None:
-            written = set(search.INDEXED_FIELDS) - self.get_deferred_fields()
+    def save(self, **kwargs):
+        written = set(search.INDEXED_FIELDS) & self.changed_fields()
+        if kwargs.get("update_fields") is not None:
+            written &= set(kwargs["update_fields"])
         with with_references(REFERENCE_PREFIX, [self] if self._state.adding else []):
-            super().save(*args, **kwargs)
+            super().save(**kwargs)
             # Only of the fields that were written: what the object says of the others may be older than the row.
-            if fields := set(written) & set(search.INDEXED_FIELDS):
-                SearchToken.objects.refresh(self, fields)
+            if written:
+                SearchToken.objects.refresh(self, written)
 
 
 class SearchTokenManager(models.Manager):

@@ -32,7 +32,7 @@ class DocumentType(CrmModel):
         return self.name_cs if (get_language() or settings.LANGUAGE_CODE).startswith("cs") else self.name_en
 
 
-class Document(Stamped, CrmModel):
+class Document(CrmModel, Stamped):
     case = models.ForeignKey(Case, on_delete=models.CASCADE, related_name="documents", verbose_name=_("case"))
     type = models.ForeignKey(DocumentType, on_delete=models.PROTECT, related_name="documents", verbose_name=_("type"))
     status = models.CharField(_("status"), max_length=10, choices=DocumentStatus, default=DocumentStatus.REQUESTED)

@@ -8,7 +8,8 @@ from django.utils.translation import gettext_lazy as _
 
 from crm.choices import RunState
 from crm.encryption import EncryptedTextField
-from crm.models.base import CrmQuerySet, history_operation_id
+from crm.models.base import CrmQuerySet
+from crm.models.operations import history_operation_id
 
 
 class RunQuerySet(CrmQuerySet):

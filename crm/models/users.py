@@ -5,19 +5,25 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from crm.choices import Language
-from crm.models.base import History
+from crm.models.base import CrmQuerySet
+from crm.models.history import History, Tracked
 
 
-class User(AbstractUser):
+class OfficeUserManager(UserManager.from_queryset(CrmQuerySet)):
+    pass
+
+
+class User(Tracked, AbstractUser):
     language = models.CharField(_("language"), max_length=2, choices=Language, default=Language.CZECH)
     absent_from = models.DateField(_("absent from"), null=True, blank=True)
     absent_until = models.DateField(_("absent until"), null=True, blank=True)
     is_demo = models.BooleanField(default=False, editable=False)
 
     history = History(excluded_fields=["password", "last_login"], m2m_fields=["groups", "user_permissions"])
-    objects = UserManager()
+    objects = OfficeUserManager()
 
     class Meta(AbstractUser.Meta):
+        base_manager_name = "objects"
         verbose_name = _("user")
         verbose_name_plural = _("users")
         ordering = ["last_name", "first_name", "username"]
@@ -36,15 +42,6 @@ class User(AbstractUser):
 
     def get_display_name(self) -> str:
         return self.get_full_name() or self.username
-
-    def save(self, *args, **kwargs):
-        # Django saves last_login at each login: that is no change of the record.
-        if list(kwargs.get("update_fields") or []) == ["last_login"]:
-            self.skip_history_when_saving = True
-        try:
-            super().save(*args, **kwargs)
-        finally:
-            self.__dict__.pop("skip_history_when_saving", None)
 
     def is_absent(self, on) -> bool:
         return bool(self.absent_from and self.absent_from <= on and (not self.absent_until or on <= self.absent_until))

@@ -238,9 +238,9 @@ def test_save_with_an_expression_is_refused_and_changes_nothing(alice, expressio
 
 
 def test_history_and_plain_managers_refuse_expressions_too(alice):
-    with pytest.raises(EncryptedFieldError):
+    with pytest.raises(EncryptedFieldError), transaction.atomic():
         alice.history.update(note=F("reference"))
-    with pytest.raises(EncryptedFieldError):
+    with pytest.raises(EncryptedFieldError), transaction.atomic():
         Client._base_manager.update(note=Value("plain"))
     with pytest.raises(EncryptedFieldError):
         MessageLog.objects.update(recipient=F("claim_key"))
@@ -340,9 +340,10 @@ def test_a_new_first_key_writes_and_the_older_one_still_reads(alice, settings):
     with raw.keys(new, old):
         client = reloaded(alice)
         assert client.full_name == VALUES["full_name"]
+        client.full_name, client.phone = "Alice Malá", "777"
         client.save()
     with raw.keys(new):
-        assert reloaded(alice).full_name == VALUES["full_name"]
+        assert (reloaded(alice).full_name, reloaded(alice).phone) == ("Alice Malá", "777")
 
 
 def test_under_a_wrong_key_every_value_is_unreadable_and_saving_keeps_what_is_stored(alice):
@@ -459,9 +460,6 @@ SAVES = {
     "save of one field": lambda client: client.save(update_fields=["citizenship"]),
     "save of the field itself": lambda client: client.save(update_fields=["email", "birth_date", "citizenship"]),
     "bulk_update": lambda client: Client.objects.bulk_update([client], ["email", "birth_date", "citizenship"]),
-    "bulk_update_with_history": lambda client: Client.objects.bulk_update_with_history(
-        [client], ["email", "birth_date", "citizenship"]
-    ),
     "update": lambda client: Client.objects.update(
         email=client.email, birth_date=client.birth_date, citizenship=client.citizenship
     ),
@@ -504,10 +502,12 @@ def test_a_tampered_value_can_be_replaced_by_a_typed_one(alice):
 
 def test_the_history_of_a_tampered_value_holds_its_bytes_too(alice):
     tamper(alice, "email", "damaged")
-    reloaded(alice).save()
+    Client.objects.filter(pk=alice.pk).update(note="new")
     row = alice.history.first()
     assert isinstance(row.email, Unreadable)
     assert stored(row, "email") == "damaged"
+    alice.email = ""
+    alice.save()
     row.instance.save()
     assert stored(alice, "email") == "damaged"
 

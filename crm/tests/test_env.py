@@ -315,7 +315,7 @@ def test_an_empty_env_file_variable_means_none(monkeypatch):
 
 # --- Adding what is missing ---
 
-KEYS = ["SECRET_KEY", "FIELD_ENCRYPTION_KEY", "SEARCH_KEY", "DEBUG"]
+KEYS = ["SECRET_KEY", "FIELD_ENCRYPTION_KEY", "SEARCH_KEY", "AUDIT_KEY", "DEBUG"]
 
 
 def test_missing_keys_are_added_once_for_the_owner_only(file):
@@ -330,12 +330,12 @@ def test_missing_keys_are_added_once_for_the_owner_only(file):
     assert file.read_bytes() == before
     env.load_env_file()
     assert len(env.field_keys()) == 1
-    assert len({env.text(name) for name in KEYS}) == 4
+    assert len({env.text(name) for name in KEYS}) == 5
 
 
 def test_what_stands_in_the_file_is_never_changed(file):
     file.write_text("# mine\nSECRET_KEY=kept\nSEARCH_KEY=\nOTHER=x")
-    assert env.add_missing_keys(file) == ["FIELD_ENCRYPTION_KEY", "SEARCH_KEY", "DEBUG"]
+    assert env.add_missing_keys(file) == ["FIELD_ENCRYPTION_KEY", "SEARCH_KEY", "AUDIT_KEY", "DEBUG"]
     assert file.read_text().startswith("# mine\nSECRET_KEY=kept\nSEARCH_KEY=\nOTHER=x\nFIELD_ENCRYPTION_KEY=")
     env.load_env_file()
     assert env.text("SECRET_KEY") == "kept"
@@ -348,7 +348,7 @@ def test_what_the_environment_gives_in_whatever_form_is_not_added(file, monkeypa
     monkeypatch.setenv("SECRET_KEY_FILE", str(tmp_path / "secret"))
     monkeypatch.setenv("ENCRYPTED_MODEL_FIELDS_KEY", FERNET)
     monkeypatch.setenv("DEBUG", "0")
-    assert env.add_missing_keys(file) == ["SEARCH_KEY"]
+    assert env.add_missing_keys(file) == ["SEARCH_KEY", "AUDIT_KEY"]
 
 
 def test_a_file_that_others_could_read_is_closed_to_them(file):

@@ -14,7 +14,7 @@ from django.urls import path
 from crm.choices import Source
 from crm.encryption import looks_encrypted
 from crm.models import Case, Client, CrmModel, Lender, User, operation
-from crm.models.base import current_operation
+from crm.models.operations import current_operation
 from crm.tests.raw import stored
 
 PASSWORD = "a long enough password"
@@ -35,12 +35,17 @@ def charlie(db):
     return Client.objects.create(full_name="Charlie", email="charlie@example.com")
 
 
+def change(client):
+    client.note = f"{client.note}x"
+    client.save()
+
+
 # --- Who ---
 
 
 def test_a_row_names_who_wrote_it_for_ever(alice, charlie):
     with operation(Source.ADMIN, user=alice):
-        charlie.save()
+        change(charlie)
     number = alice.pk
     alice.first_name = "Alena"
     alice.save()
@@ -54,13 +59,13 @@ def test_a_row_names_who_wrote_it_for_ever(alice, charlie):
 def test_a_very_long_name_is_cut_and_never_stops_a_write(charlie):
     user = User.objects.create_user("x", first_name="a" * 150, last_name="b" * 150)
     with operation(user=user):
-        charlie.save()
+        change(charlie)
     assert len(charlie.history.first().history_user_name) == 200
 
 
 def test_nobody_known_is_nobody(charlie):
     with operation(Source.ADMIN, user=AnonymousUser()):
-        charlie.save()
+        change(charlie)
     row = charlie.history.first()
     assert (row.history_user_id, row.history_user_name) == (None, "")
 
@@ -68,7 +73,7 @@ def test_nobody_known_is_nobody(charlie):
 def test_simple_historys_own_way_to_name_a_user_gives_id_and_name_alike(alice, bob, charlie):
     with operation(user=alice):
         charlie._history_user = bob
-        charlie.save()
+        change(charlie)
     row = charlie.history.first()
     assert (row.history_user_id, row.history_user_name) == (bob.pk, "Bob Malý")
 
@@ -78,11 +83,11 @@ def test_simple_historys_own_way_to_name_a_user_gives_id_and_name_alike(alice, b
 
 def test_all_rows_of_one_operation_share_its_id(alice, charlie):
     with operation(Source.COMMAND, user=alice) as active:
-        charlie.save()
-        Client.objects.bulk_create_with_history([Client(full_name="Dana"), Client(full_name="Eva")])
+        change(charlie)
+        Client.objects.bulk_create([Client(full_name="Dana"), Client(full_name="Eva")])
         Lender.objects.create(name="Banka Pod Lipou")
-        charlie.note = "x"
-        Client.objects.bulk_update_with_history([charlie], ["note"])
+        charlie.note = "y"
+        Client.objects.bulk_update([charlie], ["note"])
         Client.objects.filter(pk=charlie.pk).delete()
     rows = [*Client.history.filter(operation_id=active.id), *Lender.history.filter(operation_id=active.id)]
     assert sorted(row.history_type for row in rows) == ["+", "+", "+", "-", "~", "~"]
@@ -92,7 +97,7 @@ def test_all_rows_of_one_operation_share_its_id(alice, charlie):
 
 
 def test_outside_of_an_operation_every_row_has_an_id_of_its_own(charlie):
-    charlie.save()
+    change(charlie)
     rows = charlie.history.all()
     assert len({row.operation_id for row in rows}) == 2
     assert {row.source for row in rows} == {Source.SHELL}
@@ -117,7 +122,7 @@ def test_an_operation_ends_with_an_error_too():
 @pytest.mark.parametrize("source", Source.values)
 def test_every_source_fits(charlie, source):
     with operation(source):
-        charlie.save()
+        change(charlie)
     assert charlie.history.first().source == source
 
 
@@ -126,8 +131,9 @@ def test_every_source_fits(charlie, source):
 
 def test_the_reason_is_kept_and_encrypted(charlie):
     with operation(reason="Client asked by phone"):
-        charlie.save()
-        Client.objects.bulk_update_with_history([charlie], ["note"])
+        change(charlie)
+        charlie.note = "other"
+        Client.objects.bulk_update([charlie], ["note"])
     one, other = charlie.history.all()[:2]
     for row in (one, other):
         assert row.history_change_reason == "Client asked by phone"
@@ -137,7 +143,7 @@ def test_the_reason_is_kept_and_encrypted(charlie):
 def test_a_reason_of_the_object_goes_before_the_operations(charlie):
     charlie._change_reason = "its own"
     with operation(reason="the operation's"):
-        charlie.save()
+        change(charlie)
     assert charlie.history.first().history_change_reason == "its own"
 
 
@@ -202,10 +208,10 @@ def test_saving_a_client_loaded_in_part_writes_a_whole_history_row(charlie, djan
 def test_a_bulk_update_invents_no_change_of_what_it_did_not_write(charlie):
     stale = Client.objects.get(pk=charlie.pk)
     charlie.email = "new@example.com"
-    charlie.save()
+    change(charlie)
     stale.phone = "unwritten"
     stale.note = "written"
-    Client.objects.bulk_update_with_history([stale], ["note"])
+    Client.objects.bulk_update([stale], ["note"])
     row = charlie.history.first()
     assert (row.email, row.phone, row.note) == ("new@example.com", "", "written")
 
@@ -213,29 +219,27 @@ def test_a_bulk_update_invents_no_change_of_what_it_did_not_write(charlie):
 def test_a_bulk_update_of_objects_loaded_in_part_writes_whole_rows(charlie):
     client = Client.objects.only("note").get(pk=charlie.pk)
     client.note = "written"
-    Client.objects.bulk_update_with_history([client], ["note"])
+    Client.objects.bulk_update([client], ["note"])
     assert charlie.history.first().full_name == "Charlie"
 
 
 def test_bulk_writes_give_one_row_for_each_object(db):
-    clients = Client.objects.bulk_create_with_history([Client(full_name=f"Client {number}") for number in range(7)])
+    clients = Client.objects.bulk_create([Client(full_name=f"Client {number}") for number in range(7)])
     assert Client.history.filter(history_type="+").count() == 7
     for client in clients:
         client.birth_date = datetime.date(1990, 1, 1)
-    Client.objects.bulk_update_with_history(clients[:3], ["birth_date"])
+    Client.objects.bulk_update(clients[:3], ["birth_date"])
     assert Client.history.filter(history_type="~").count() == 3
     assert Client.history.filter(history_type="~").first().birth_date == datetime.date(1990, 1, 1)
-    assert Client.objects.bulk_create_with_history([]) == []
-    assert not Client.objects.bulk_update_with_history([], ["note"])
+    assert Client.objects.bulk_create([]) == []
+    assert not Client.objects.bulk_update([], ["note"])
 
 
 def test_a_bulk_write_that_fails_leaves_neither_row_nor_history(charlie):
     from django.db import IntegrityError, transaction
 
     with pytest.raises(IntegrityError), transaction.atomic():
-        Client.objects.bulk_create_with_history(
-            [Client(full_name="Dana"), Client(full_name="Eva", reference=charlie.reference)]
-        )
+        Client.objects.bulk_create([Client(full_name="Dana"), Client(full_name="Eva", reference=charlie.reference)])
     assert Client.history.count() == 1
 
 
@@ -249,9 +253,10 @@ def test_a_login_is_no_change_of_the_record(alice, client):
     alice.last_login = datetime.datetime(2026, 3, 2, tzinfo=datetime.UTC)
     alice.save(update_fields=["last_login"])
     assert alice.history.count() == before
-    alice.save(update_fields=["last_login", "language"])
+    alice.last_login = None
+    alice.language = "en"
     alice.save()
-    assert alice.history.count() == before + 2
+    assert alice.history.count() == before + 1
 
 
 def test_no_password_gets_into_the_history(alice):

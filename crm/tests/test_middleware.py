@@ -11,7 +11,7 @@ from django.utils import translation
 from crm.choices import Source
 from crm.middleware import BodyLimit, OperationMiddleware, UserLanguageMiddleware
 from crm.models import Client, User
-from crm.models.base import current_operation, current_user
+from crm.models.operations import current_operation, current_user
 
 MEGABYTE = 1024 * 1024
 

@@ -6,6 +6,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.db import IntegrityError, NotSupportedError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 from simple_history.utils import bulk_create_with_history
 
 from crm import search
@@ -280,7 +281,6 @@ WRITES = {
     "bulk_create": lambda: Client.objects.bulk_create(
         [Client(full_name="Bob Malý"), Client(full_name="Charlie Malý", phone="608111222")]
     ),
-    "bulk_create_with_history": lambda: Client.objects.bulk_create_with_history([Client(full_name="Bob Malý")]),
     "simple_history's own": lambda: bulk_create_with_history([Client(full_name="Bob Malý")], Client),
     "get_or_create": lambda: [
         Client.objects.get_or_create(reference="C-000777", defaults={"full_name": "Bob Malý"})[0]
@@ -304,7 +304,6 @@ def _bulk(client, method):
 
 CHANGES = {
     "bulk_update": lambda client: _bulk(client, "bulk_update"),
-    "bulk_update_with_history": lambda client: _bulk(client, "bulk_update_with_history"),
     "update": lambda client: Client.objects.filter(pk=client.pk).update(full_name="Bob Malý"),
     "update by what changes": lambda client: Client.objects.search("alice").update(full_name="Bob Malý"),
     "update_or_create": lambda client: Client.objects.update_or_create(
@@ -322,9 +321,10 @@ def test_every_way_of_changing_indexes(alice, change):
     assert in_step(alice)
 
 
-def test_update_of_other_columns_asks_nothing_about_the_index(alice, django_assert_num_queries):
-    with django_assert_num_queries(1):
+def test_update_of_other_columns_asks_nothing_about_the_index(alice):
+    with CaptureQueriesContext(connection) as queries:
         Client.objects.filter(pk=alice.pk).update(citizenship="CZ")
+    assert not [query for query in queries if "searchtoken" in query["sql"]]
 
 
 def test_a_bulk_create_that_skips_or_overwrites_rows_is_refused(alice):
@@ -364,7 +364,7 @@ def test_a_write_that_fails_leaves_no_token(alice):
 
 def test_an_unreadable_value_has_no_tokens_and_the_others_keep_theirs(alice):
     tamper(alice, "email", "damaged")
-    Client.objects.get(pk=alice.pk).save()
+    SearchToken.objects.refresh(Client.objects.get(pk=alice.pk))
     assert found("novakova")
     assert not SearchToken.objects.filter(client=alice, kind=Kind.EMAIL).exists()
 

@@ -4,13 +4,15 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand
 
-from crm import catalogue, checks, roles
+from crm import catalogue, checks, roles, schedules
 from crm.choices import Source
 from crm.models import operation
 
 
 class Command(BaseCommand):
-    help = "Migrates, loads what is missing of the catalogue, syncs the roles and makes the first administrator."
+    help = (
+        "Migrates, loads what is missing of the catalogue, syncs roles and schedules and makes the first administrator."
+    )
 
     def handle(self, *args, **options):
         checks.refuse_unsafe_start()
@@ -18,6 +20,7 @@ class Command(BaseCommand):
             call_command("migrate", interactive=False, verbosity=options["verbosity"])
             catalogue.load()
             roles.sync()
+            schedules.sync()
             self.first_administrator()
 
     def first_administrator(self) -> None:

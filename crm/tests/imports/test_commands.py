@@ -80,6 +80,7 @@ def test_what_the_write_refuses_stands_in_the_errors_too(tmp_path, monkeypatch):
     write = imports.write
 
     def write_too_late(plan, **kwargs):
+        alice.note = "changed meanwhile"
         alice.save()
         return write(plan, **kwargs)
 

@@ -284,6 +284,7 @@ def test_a_record_changed_since_the_check_is_not_overwritten():
 def test_one_changed_record_keeps_all_out_where_all_or_nothing_is_asked():
     alice, bob = make_client("Alice"), make_client("Bob")
     plan = check(csv([alice.reference, "A"], [bob.reference, "B"], header=["reference", "full name"]))
+    alice.note = "changed meanwhile"
     alice.save()
     run = imports.write(plan, all_or_nothing=True)
     bob.refresh_from_db()

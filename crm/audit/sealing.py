@@ -1,0 +1,231 @@
+"""The chain of seals: closing new rows, and adding a link. Runs beside the office's work: rows are read and digested
+before the one lock is taken, which is held only to write the link."""
+
+import contextlib
+import datetime
+import fcntl
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from django.conf import settings
+from django.db import connection, models, transaction
+
+from crm.audit.digests import Digester, Key, Table, block_digest, canonical_json, sealed_tables, sealing_key
+from crm.choices import SealKind
+from crm.exceptions import AnchorAhead
+from crm.models import AuditSeal, SealBlock
+
+BLOCK_ROWS = 2_000
+SEAL_ROWS = 20_000
+LOCK = 0x48796465  # of PostgreSQL's advisory locks
+LOOK_EVERY_S = 0.1
+TRIES = 20
+
+
+class HeadMoved(Exception):
+    """Somebody else has added a link meanwhile."""
+
+
+@dataclass
+class Sealed:
+    """`waiting` names tables whose new rows stay open because a transaction that may still add older ones is."""
+
+    seals: int = 0
+    rows: int = 0
+    waiting: list[str] = field(default_factory=list)
+
+
+def seal(*, now: datetime.datetime, wait_s: float = 10) -> Sealed:
+    """Closes what was written since the last seal; nothing new, no link. Several at once share the work. Waits up to
+    `wait_s` for transactions that are open now. Raises AuditKeyMissing, AnchorAhead."""
+    key, done = sealing_key(), Sealed()
+    refuse_other_chain()
+    tops = {table.name: table.top() for table in sealed_tables().values()}
+    sealed = sealed_up_to()
+    fresh = {name for name, top in tops.items() if top > sealed.get(name, 0)}
+    done.waiting = sorted(_still_open(fresh, wait_s))
+    tops = {name: tops[name] for name in fresh.difference(done.waiting)}
+    for _ in range(TRIES):
+        try:
+            while blocks := _next_blocks(key, tops):
+                head, blocks = blocks
+                link = append(SealKind.ROWS, blocks, key=key, now=now, after=head)
+                done.seals += 1
+                done.rows += link.rows
+            break
+        except HeadMoved:
+            continue
+    anchor_head()
+    return done
+
+
+def _next_blocks(key: Key, tops: dict[str, int]) -> tuple[int, list[SealBlock]] | None:
+    """The number of the head, read first, and blocks of rows after it; None where everything is sealed."""
+    head, sealed, blocks, left = head_number(), sealed_up_to(), [], SEAL_ROWS
+    for name, top in sorted(tops.items()):
+        table, first = sealed_tables()[name], sealed.get(name, 0) + 1
+        while first <= top and left > 0:
+            rows = table.rows(table.columns, first, top, limit=min(BLOCK_ROWS, left))
+            if not rows:
+                break
+            blocks.append(block(key, table, table.columns, rows, first=first))
+            first, left = rows[-1][0] + 1, left - len(rows)
+    return (head, blocks) if blocks else None
+
+
+def block(key: Key, table: Table, columns: list[str], rows: list[list], *, first: int | None = None) -> SealBlock:
+    """`first` says from which id on no other row may stand among these."""
+    return SealBlock(
+        table=table.name,
+        first_id=rows[0][0] if first is None else first,
+        last_id=rows[-1][0],
+        rows=len(rows),
+        columns=canonical_json(columns),
+        digests=Digester(key, table.name, columns).pack(rows),
+    )
+
+
+def append(
+    kind: str,
+    blocks: list[SealBlock],
+    *,
+    key: Key,
+    now: datetime.datetime,
+    after: int | None = None,
+    named: dict | None = None,
+) -> AuditSeal:
+    """Adds a link in a transaction of its own or the one that is open. `named` is what an amendment or a pruning tells.
+    Raises HeadMoved when the head is not `after` any more."""
+    with transaction.atomic():
+        lock()
+        last = AuditSeal.objects.order_by("-number").first()
+        if after is not None and after != (last.number if last else 0):
+            raise HeadMoved
+        link = AuditSeal(
+            number=last.number + 1 if last else 1,
+            kind=kind,
+            at=now,
+            rows=sum(each.rows for each in blocks),
+            content=canonical_json((named or {}) | {"blocks": [described(each) for each in blocks]}),
+            key_fingerprint=key.fingerprint,
+            previous=last.mac if last else "",
+        )
+        link.mac = mac(key, link)
+        link.save(force_insert=True)
+        for each in blocks:
+            each.seal = link
+        SealBlock.objects.bulk_create(blocks, batch_size=10)
+    return link
+
+
+def described(found: SealBlock) -> list:
+    digest = block_digest(found.columns, bytes(found.digests))
+    return [found.table, found.first_id, found.last_id, found.rows, digest]
+
+
+def mac(key: Key, link: AuditSeal) -> str:
+    at = link.at.astimezone(datetime.UTC).isoformat(timespec="microseconds")
+    return key.mac(link.number, link.kind, at, link.rows, link.content, link.key_fingerprint, link.previous)
+
+
+def lock() -> None:
+    """Until the transaction ends nobody else adds a link. SQLite's transactions are alone anyway (IMMEDIATE)."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+
+
+def head_number() -> int:
+    return AuditSeal.objects.aggregate(last=models.Max("number"))["last"] or 0
+
+
+def sealed_up_to() -> dict[str, int]:
+    """The last sealed id of each table."""
+    blocks = SealBlock.objects.filter(seal__kind=SealKind.ROWS).order_by()
+    return dict(blocks.values_list("table").annotate(models.Max("last_id")))
+
+
+# --- Open transactions ---
+
+
+def _still_open(names: set[str], wait_s: float) -> set[str]:
+    """Tables where a transaction that was open when this was called is so after `wait_s`. Ids are drawn before they are
+    visible, so it may hold one below what is: whoever draws from a sequence holds a lock on it until its transaction
+    ends. SQLite has one writer, whose ids are visible in their order."""
+    if connection.vendor != "postgresql" or not names:
+        return set()
+    with connection.cursor() as cursor:
+        sequences = {}
+        for name in names:
+            column = sealed_tables()[name].key
+            cursor.execute("SELECT pg_get_serial_sequence(%s, %s)::regclass::oid::bigint", [f'"{name}"', column])
+            sequences[cursor.fetchone()[0]] = name
+    waiting, until = _holders(list(sequences)), time.monotonic() + wait_s
+    while waiting and time.monotonic() < until:
+        time.sleep(LOOK_EVERY_S)
+        waiting &= _holders(list(sequences))
+    return {sequences[sequence] for sequence, _ in waiting}
+
+
+def _holders(sequences: list[int]) -> set[tuple[int, str]]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT relation::bigint, virtualtransaction FROM pg_locks WHERE locktype = 'relation' "
+            "AND relation::bigint = ANY(%s) AND pid IS DISTINCT FROM pg_backend_pid() "
+            "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+            [sequences],
+        )
+        return set(cursor.fetchall())
+
+
+# --- The anchor: a file outside the database, a line for each head it has seen ---
+
+
+@dataclass(frozen=True)
+class Anchor:
+    number: int
+    mac: str
+    at: str
+
+
+def anchors() -> list[Anchor] | None:
+    """None without AUDIT_ANCHOR; raises OSError and ValueError where the file cannot be read."""
+    if not settings.AUDIT_ANCHOR:
+        return None
+    try:
+        lines = Path(settings.AUDIT_ANCHOR).read_text(encoding="ascii").splitlines()
+    except FileNotFoundError:
+        return []
+    found = [line.split() for line in lines if line.strip()]
+    return [Anchor(int(number), mac_, at) for number, mac_, at in found]
+
+
+def anchor_head() -> None:
+    """Adds the head to the file if it is not its last line."""
+    if not settings.AUDIT_ANCHOR:
+        return
+    file = Path(settings.AUDIT_ANCHOR)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with os.fdopen(os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600), "r+", encoding="ascii") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        link = AuditSeal.objects.order_by("-number").first()
+        known = stream.read()
+        if link is None or any(line.split()[:2] == [str(link.number), link.mac] for line in known.splitlines()):
+            return
+        newline = "\n" if known and not known.endswith("\n") else ""  # a line that was cut off in the middle
+        stream.write(f"{newline}{link.number} {link.mac} {link.at.astimezone(datetime.UTC):%Y-%m-%dT%H:%M:%SZ}\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def refuse_other_chain() -> None:
+    """Nothing is added to a chain whose end the anchor knows to be gone: it would hide that behind new links."""
+    with contextlib.suppress(ValueError):
+        known = anchors()
+        if not known:
+            return
+        last = known[-1]
+        if not AuditSeal.objects.filter(number=last.number, mac=last.mac).exists():
+            raise AnchorAhead(number=last.number, at=last.at)

@@ -1,0 +1,91 @@
+"""The same values into many records: counted first, written as one operation that can be undone.
+
+Rules of the workflow hold: whose a case is changes as by handing it over."""
+
+import dataclasses
+import datetime
+import itertools
+
+from django.db import models, transaction
+from django.db.models import QuerySet
+from django.utils.translation import gettext_lazy as _
+
+from crm.choices import AuditKind
+from crm.exceptions import CannotTakeCase, CrmError, NotAllowed
+from crm.models import Case, operation
+
+MOST_ROWS = 10_000
+CHUNK = 500
+
+
+class TooManyToEdit(CrmError):
+    message = _("More than %(most)s records fit. Narrow the filter, or use an import.")
+
+
+@dataclasses.dataclass
+class Plan:
+    """`changed` is key -> what was there before, of the records that differ; `fields` counts them by field."""
+
+    matched: int
+    fields: dict[str, int]
+    changed: dict[int, dict[str, object]]
+
+    @property
+    def same(self) -> int:
+        return self.matched - len(self.changed)
+
+
+def plan(rows: QuerySet, values: dict[str, object], by) -> Plan:
+    """What writing `values` (field name -> cleaned value) into these rows would change. Raises NotAllowed,
+    CannotTakeCase, TooManyToEdit. Reads only the columns in question."""
+    model = rows.model
+    if not by.has_perm(f"{model._meta.app_label}.change_{model._meta.model_name}"):
+        raise NotAllowed()
+    _check_adviser(model, values, by)
+    columns = {name: model._meta.get_field(name).attname for name in values}
+    wanted = {name: value.pk if isinstance(value, models.Model) else value for name, value in values.items()}
+    keys = list(rows.visible_to(by).order_by().values_list("pk", flat=True)[: MOST_ROWS + 1])
+    if len(keys) > MOST_ROWS:
+        raise TooManyToEdit(most=MOST_ROWS)
+    made = Plan(len(keys), dict.fromkeys(values, 0), {})
+    for chunk in itertools.batched(keys, CHUNK):
+        stored = model._base_manager.filter(pk__in=chunk).order_by("-pk").values_list("pk", *columns.values())
+        for key, *before in stored:
+            differing = {
+                name: old for name, old in zip(columns, before, strict=True) if (old or None) != (wanted[name] or None)
+            }
+            if differing:
+                made.changed[key] = differing
+                for name in differing:
+                    made.fields[name] += 1
+    return made
+
+
+def _check_adviser(model: type[models.Model], values: dict, by) -> None:
+    if model is not Case or "adviser" not in values:
+        return
+    to = values["adviser"]
+    if not by.has_perm("crm.hand_over_case"):
+        raise NotAllowed()
+    if to is None or not (to.is_active and to.is_staff and to.has_perm("crm.change_case")):
+        raise CannotTakeCase(case="")
+
+
+def carry_out(
+    rows: QuerySet, values: dict[str, object], by, *, now: datetime.datetime, reason: str = "", filtered_by: str = ""
+) -> Plan:
+    """Writes what the plan of this moment says, in one transaction and one operation."""
+    model = rows.model
+    detail = {"filter": filtered_by, "fields": sorted(values)}
+    with operation(user=by, kind=AuditKind.BULK_EDIT, reason=reason, detail=detail), transaction.atomic():
+        keys = rows.visible_to(by).order_by("pk").values_list("pk", flat=True)[: MOST_ROWS + 1]
+        for chunk in itertools.batched(list(keys), CHUNK):
+            list(model._base_manager.filter(pk__in=chunk).select_for_update(no_key=True).values_list("pk"))
+        made = plan(rows, values, by)
+        stamps = {field.name: now for field in model._meta.concrete_fields if getattr(field, "auto_now", False)}
+        for chunk in itertools.batched(made.changed, CHUNK):
+            model.objects.filter(pk__in=chunk).update(**values, **stamps)
+        if model is Case and values.get("adviser"):
+            standing_in = model.objects.filter(pk__in=list(made.changed), stand_in=values["adviser"])
+            standing_in.update(stand_in=None)
+    return made

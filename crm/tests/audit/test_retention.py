@@ -1,0 +1,142 @@
+"""What of old history goes, what stays, and that verification tells pruning from theft."""
+
+import datetime
+import io
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from crm import roles
+from crm.audit import retention
+from crm.choices import AuditKind, SealKind
+from crm.models import AuditEntry, AuditSeal, Client, User
+from crm.tests import factories
+from crm.tests.audit.sealed import CLIENTS, KEY, history_ids, make_past, seal, tamper, verify
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _settings(settings, tmp_path):
+    settings.AUDIT_KEYS = [KEY]
+    settings.AUDIT_ANCHOR = str(tmp_path / "anchor")
+    settings.AUDIT_KEEP_YEARS = 10
+
+
+@pytest.fixture
+def clients():
+    """Three clients with three versions each, of twelve years ago; not sealed."""
+    clients = make_past()
+    old(*clients)
+    return clients
+
+
+def old(*records, years: int = 12) -> None:
+    at = timezone.now() - datetime.timedelta(days=366 * years)
+    for record in records:
+        type(record).history.filter(id=record.pk).update(history_date=at)
+
+
+def prune() -> str:
+    out = io.StringIO()
+    call_command("prune_audit", stdout=out)
+    return out.getvalue()
+
+
+def test_nothing_is_pruned_by_default(clients, settings):
+    settings.AUDIT_KEEP_YEARS = 0
+    seal()
+    assert "nothing is pruned" in prune()
+    assert len(history_ids(clients)) == 9
+
+
+def test_the_first_and_the_last_of_a_living_record_stay(clients):
+    seal()
+    ids = history_ids(clients)
+    assert prune().startswith("3 rows")
+    assert history_ids(clients) == [*ids[:3], *ids[6:]]
+    found = verify()
+    assert found.problems == [] and found.is_anchored
+    link = AuditSeal.objects.get(kind=SealKind.PRUNING)
+    assert f'"removed":{{"{CLIENTS}":[[{ids[3]},{ids[5]}]]}}' in link.content
+    assert prune().startswith("0 rows")
+
+
+def test_of_a_deleted_record_all_that_is_old_goes(clients):
+    gone = clients[0]
+    key = gone.pk
+    gone.delete()
+    Client.history.filter(id=key).update(history_date=timezone.now() - datetime.timedelta(days=5000))
+    seal()
+    prune()
+    assert not Client.history.filter(id=key).exists()
+    assert verify().problems == []
+
+
+def test_a_row_of_the_last_years_stays(clients):
+    old(clients[0], years=9)
+    seal()
+    assert prune().startswith("2 rows")
+    assert len(history_ids(clients[:1])) == 3
+
+
+def test_rows_that_are_not_sealed_stay(clients):
+    assert prune().startswith("0 rows")
+    assert len(history_ids(clients)) == 9
+
+
+def test_a_pruned_row_that_comes_back_is_named(clients):
+    seal()
+    ids = history_ids(clients)
+    kept = Client.history.get(history_id=ids[4])
+    prune()
+    kept.save(force_insert=True)
+    assert verify().problems == [f"Row {ids[4]} of {CLIENTS} was removed with seal 2 and is there again."]
+
+
+def test_a_row_that_is_removed_beside_the_pruning_is_named(clients):
+    seal()
+    ids = history_ids(clients)
+    prune()
+    tamper(f"DELETE FROM {CLIENTS} WHERE history_id = {ids[0]}")
+    assert verify().problems == [f"Row {ids[0]} of {CLIENTS} was removed."]
+
+
+def test_a_changed_row_is_not_pruned_away(clients):
+    seal()
+    ids = history_ids(clients)
+    tamper(f"UPDATE {CLIENTS} SET source = 'api' WHERE history_id = {ids[4]}")
+    with pytest.raises(CommandError, match=f"Row {ids[4]} of {CLIENTS} is not what was sealed"):
+        prune()
+    assert len(history_ids(clients)) == 9
+
+
+def test_a_persons_roles_go_with_the_row_they_belong_to():
+    alice = factories.make_user(roles.ADVISER)
+    for role in (roles.MANAGER, roles.ADVISER):
+        roles.assign(alice, role)
+    old(alice)
+    seal()
+    before = User.history.filter(id=alice.pk).count()
+    prune()
+    assert before > 2 and User.history.filter(id=alice.pk).count() == 2
+    assert verify().problems == []
+
+
+def test_old_logins_go_and_entries_with_history_stay(clients):
+    at = timezone.now() - datetime.timedelta(days=366 * 12)
+    login = AuditEntry.objects.create(operation_id="00000000000000000000000000000001", kind=AuditKind.LOGIN, at=at)
+    AuditEntry.objects.update(at=at)
+    seal()
+    prune()
+    assert not AuditEntry.objects.filter(pk=login.pk).exists()
+    first = Client.history.filter(id=clients[0].pk).order_by("history_id").first()
+    assert AuditEntry.objects.filter(operation_id=first.operation_id).exists()
+    assert verify().problems == []
+
+
+def test_years_count_back_from_a_leap_day():
+    now = datetime.datetime(2028, 2, 29, 12, tzinfo=datetime.UTC)
+    assert retention.years_before(now, 1) == datetime.datetime(2027, 2, 28, 12, tzinfo=datetime.UTC)
+    assert retention.years_before(now, 4).day == 29

@@ -1,0 +1,220 @@
+import io
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.core.management import call_command
+
+from crm import catalogue, imports, models, roles, workflow
+from crm.audit import undo
+from crm.audit.undo import AlreadyUndone, NothingToUndo
+from crm.choices import AuditKind, Source
+from crm.exceptions import NotAllowed, ReasonMissing
+from crm.models import AuditEntry, Case, CaseStep, Client, FinanceItem, SearchToken, operation
+from crm.tests import factories
+from crm.tests.gaps import gaps
+from crm.tests.raw import stored
+
+pytestmark = pytest.mark.django_db
+SAMPLES = Path(__file__).parent.parent / "imports" / "samples"
+
+
+@pytest.fixture
+def alice(db):
+    return factories.make_client("Alice Nováková", phone="601", citizenship="CZ")
+
+
+def sound() -> bool:
+    out = io.StringIO()
+    call_command("check_cases", stdout=out)
+    return gaps() == []
+
+
+def values(model) -> list:
+    names = [field.attname for field in model._meta.concrete_fields if field.name != "updated_at"]
+    return list(model.objects.order_by("pk").values_list(*names))
+
+
+def test_a_changed_record_gets_back_exactly_what_the_operation_changed(alice, manager):
+    with operation(Source.ADMIN, user=manager) as done:
+        Client.objects.filter(pk=alice.pk).update(phone="602", citizenship="SK")
+    token = stored(Client.history.order_by("history_id").first(), "phone")
+    undo.undo(done.id, manager, reason="by mistake")
+    alice.refresh_from_db()
+    assert (alice.phone, alice.citizenship) == ("601", "CZ")
+    assert stored(alice, "phone") == token
+    row = Client.history.first()
+    assert (row.history_user_id, row.history_change_reason) == (manager.pk, "by mistake")
+    entry = AuditEntry.objects.get(operation_id=row.operation_id)
+    assert (entry.kind, entry.undoes) == (AuditKind.UNDO, done.id)
+    assert Client.objects.search("601").exists() and not Client.objects.search("602").exists()
+    assert sound()
+
+
+def test_an_undo_can_be_undone_and_the_first_operation_undone_once(alice, manager):
+    with operation(user=manager) as done:
+        Client.objects.filter(pk=alice.pk).update(phone="602")
+    undo.undo(done.id, manager)
+    with pytest.raises(AlreadyUndone):
+        undo.undo(done.id, manager)
+    again = AuditEntry.objects.get(undoes=done.id)
+    undo.undo(again.operation_id, manager)
+    alice.refresh_from_db()
+    assert alice.phone == "602"
+    assert sound()
+
+
+def test_what_somebody_touched_since_is_left_and_listed_or_forced_with_a_reason(alice, manager):
+    bob = factories.make_client("Bob Malý", phone="701")
+    with operation(user=manager) as done:
+        Client.objects.filter(pk__in=[alice.pk, bob.pk]).update(phone="602")
+    with operation(user=manager):
+        Client.objects.filter(pk=bob.pk).update(note="met")
+    part = undo.plan(done.id, manager).parts[Client]
+    assert (list(part.reverts), list(part.touched)) == ([alice.pk], [bob.pk])
+    with pytest.raises(ReasonMissing):
+        undo.undo(done.id, manager, forced=[("client", bob.pk)])
+    undo.undo(done.id, manager, forced=[("client", bob.pk)], reason="asked by Bob")
+    bob.refresh_from_db()
+    assert (bob.phone, bob.note) == ("701", "met")
+    assert sound()
+
+
+def test_an_import_goes_as_it_came_and_comes_back_with_its_ids(manager):
+    factories.make_catalogue()
+    before = {model: values(model) for model in (Client, Case, CaseStep)}
+    plan = imports.check((SAMPLES / "czech_excel.csv").read_bytes(), "czech_excel.csv", manager)
+    run = imports.write(plan, manager)
+    after = {model: values(model) for model in (Client, Case, CaseStep)}
+    undo.undo(run.operation_id, manager)
+    assert {model: values(model) for model in (Client, Case, CaseStep)} == before
+    assert not SearchToken.objects.exists()
+    assert sound()
+    undo.undo(AuditEntry.objects.get(undoes=run.operation_id).operation_id, manager)
+    assert {model: values(model) for model in (Client, Case, CaseStep)} == after
+    assert Client.objects.search("krejci").exists()
+    assert sound()
+
+
+def test_a_client_of_an_import_to_whom_something_came_since_stays(manager):
+    factories.make_catalogue()
+    run = imports.write(imports.check((SAMPLES / "czech_excel.csv").read_bytes(), "czech_excel.csv", manager), manager)
+    kept = Client.objects.order_by("pk").first()
+    FinanceItem.objects.create(client=kept, kind="rent")
+    workflow.complete_step(Case.objects.active().order_by("-pk").first().steps.first(), by=manager, on=factories.TODAY)
+    plan = undo.undo(run.operation_id, manager)
+    assert plan.parts[Client].blocked[kept.pk] == undo.STAYS
+    assert set(Client.objects.values_list("pk", flat=True)) == {kept.pk, Case.objects.get().client_id}
+    assert sound()
+
+
+def test_a_tick_and_a_hand_over_are_undone_and_the_case_is_settled(manager):
+    case, bob = factories.make_case(adviser=factories.make_user()), factories.make_user()
+    first = case.steps.first()
+    with operation(user=manager) as tick:
+        workflow.complete_step(first, by=manager, on=factories.TODAY)
+    with operation(user=manager) as over:
+        workflow.hand_over(case, by=manager, to=bob)
+    undo.undo(over.id, manager)
+    undo.undo(tick.id, manager, forced=[("case", case.pk)], reason="wrong case")
+    first.refresh_from_db()
+    case.refresh_from_db()
+    assert (first.state, first.completed_by_id, case.current_step_id) == ("pending", None, first.step_id)
+    assert case.adviser_id != bob.pk
+    assert list(workflow.mismatches()) == []
+    assert sound()
+
+
+def test_a_deleted_case_comes_back_from_the_bin_with_all_that_was_its_own(manager):
+    case = factories.make_case()
+    models.Property.objects.create(case=case, kind="house", address="Dlouhá 1")
+    models.Note.objects.create(case=case, text="called", author=manager)
+    kinds = (Case, CaseStep, models.Property, models.Note)
+    before, key = {model: values(model) for model in kinds}, case.pk
+    with operation(user=manager):
+        case.delete()
+    undo.restore(Case, key, manager)
+    assert {model: values(model) for model in kinds} == before
+    assert sound()
+    with pytest.raises(NothingToUndo):
+        undo.restore(Case, key, manager)
+
+
+def test_a_case_whose_client_is_gone_too_comes_back_with_him(manager):
+    case = factories.make_case(factories.make_client("Alice Nováková"))
+    FinanceItem.objects.create(client=case.client, kind="rent")
+    client, key = case.client, case.pk
+    with operation(user=manager):
+        case.delete()
+    with operation(user=manager):
+        client.delete()
+    undo.restore(Case, key, manager)
+    assert (Client.objects.get().full_name, FinanceItem.objects.count()) == ("Alice Nováková", 1)
+    assert Case.objects.get().pk == key and Client.objects.search("novakova").exists()
+    assert sound()
+
+
+def test_what_was_freed_and_taken_again_keeps_the_deleted_one_out(manager):
+    lender = factories.make_lender("Banka Pod Lipou")
+    key = lender.pk
+    lender.delete()
+    factories.make_lender("Banka Pod Lipou")
+    plan = undo.plan_restore(models.Lender, key, manager)
+    assert plan.parts[models.Lender].blocked == {key: undo.TAKEN}
+
+
+def test_a_record_or_one_field_of_it_is_put_back_to_a_version(alice, manager):
+    first = Client.history.first()
+    Client.objects.filter(pk=alice.pk).update(phone="602", citizenship="SK", note="x")
+    undo.revert(first, manager, fields=["phone"])
+    alice.refresh_from_db()
+    assert (alice.phone, alice.citizenship, alice.note) == ("601", "SK", "x")
+    undo.revert(first, manager, reason="all of it")
+    alice.refresh_from_db()
+    assert (alice.citizenship, alice.note) == ("CZ", "")
+    with pytest.raises(NothingToUndo):
+        undo.revert(first, manager)
+    assert sound()
+
+
+def test_accounts_are_left_alone(manager, adviser):
+    with operation(user=manager) as done:
+        adviser.first_name = "Other"
+        adviser.save()
+    plan = undo.plan(done.id, manager)
+    assert plan.count == 0 and set(plan.parts[models.User].blocked.values()) == {undo.ACCOUNT}
+
+
+def test_who_may_not_undo_undoes_nothing(alice, adviser, auditor):
+    with operation() as done:
+        Client.objects.filter(pk=alice.pk).update(phone="602")
+    for user in (adviser, auditor, factories.make_user(roles.CLIENT)):
+        with pytest.raises(NotAllowed):
+            undo.undo(done.id, user)
+
+
+def test_rows_that_the_person_may_not_change_or_does_not_see_stay(settings, alice, adviser):
+    settings.ADVISER_SCOPE = "own"
+    adviser.user_permissions.add(Permission.objects.get(codename="undo_operation"))
+    user = models.User.objects.get(pk=adviser.pk)
+    foreign = factories.make_case(alice, adviser=factories.make_user())
+    mine = factories.make_case(factories.make_client("Bob"), adviser=user)
+    with operation() as done:
+        Case.objects.update(loan_amount_czk=5)
+        models.Lender.objects.create(name="Nová")
+    plan = undo.undo(done.id, user)
+    assert plan.parts[Case].blocked == {foreign.pk: undo.NOT_YOURS}
+    assert list(plan.parts[models.Lender].blocked.values()) == [undo.NOT_YOURS]
+    mine.refresh_from_db()
+    assert mine.loan_amount_czk is None
+
+
+def test_many_are_undone_with_as_many_queries_as_few(manager, django_assert_max_num_queries):
+    catalogue.load()
+    clients = [factories.make_client(str(number)) for number in range(40)]
+    with operation(user=manager) as done:
+        Client.objects.filter(pk__in=[client.pk for client in clients]).update(note="x")
+    manager.has_perm("crm.undo_operation")
+    with django_assert_max_num_queries(60):
+        undo.undo(done.id, manager)
+    assert all(client.note == "" for client in Client.objects.all())
