@@ -7,7 +7,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from crm.admin import values
+from crm import values
 from crm.choices import CaseStatus, DocumentStatus, MessageState, RunState, StepState
 
 SOON_DAYS = 3

@@ -1,19 +1,28 @@
 """What every page of the admin obeys, whatever model it shows: rows come through `visible_to`, a foreign row is a 404, a
 missing permission a 403, lists fetch no encrypted column that they do not show, and a rule's no is a message."""
 
+import contextlib
+import re
+from http import HTTPStatus
+
 from django.contrib import messages
 from django.contrib.admin import ShowFacets
-from django.contrib.admin.utils import flatten_fieldsets
+from django.contrib.admin.utils import flatten_fieldsets, unquote
 from django.contrib.admin.views.autocomplete import AutocompleteJsonView
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import models
 from django.db.models import ForeignKey
+from django.forms.models import _get_foreign_key
 from django.http import Http404, HttpResponseRedirect
+from django.shortcuts import render
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.safestring import mark_safe
+from django.utils.text import capfirst
+from django.utils.translation import gettext
 from simple_history.admin import SimpleHistoryAdmin
 
-from crm.admin import ui, values
+from crm import values
+from crm.admin import ui
 from crm.admin.forms import (
     AdminChoiceField,
     CrmModelForm,
@@ -24,6 +33,7 @@ from crm.admin.forms import (
     choice_label,
 )
 from crm.admin.history import HistoryPages
+from crm.admin.merging import MergingInlineFormSet, versions, with_version
 from crm.admin.paging import CappedPaginator, CrmChangeList
 from crm.encryption import encrypted_names
 from crm.exceptions import CrmError
@@ -38,6 +48,22 @@ FORM_FIELDS = {
 
 def visible(rows, user):
     return rows.visible_to(user) if hasattr(rows, "visible_to") else rows
+
+
+def hold_rows(rows) -> None:
+    """Until the transaction ends; in the order of their keys, as everybody does."""
+    list(rows.select_for_update(no_key=True).order_by("pk").values_list("pk"))
+
+
+def tell_merged(request, forms) -> None:
+    """Who changed what while these forms were open, after they were saved."""
+    told = {}
+    for form in forms:
+        for who, fields in getattr(form, "told", {}).items():
+            told.setdefault(who, {}).update(dict.fromkeys(fields))
+    for who, fields in told.items():
+        text = gettext("%(who)s changed meanwhile, and it stays: %(fields)s.")
+        messages.info(request, text % {"who": who, "fields": ", ".join(fields)})
 
 
 def back_to(request, default: str) -> str:
@@ -105,7 +131,8 @@ class SafeAdminMixin(FieldsMixin):
     list_defer: tuple[str, ...] = ()
 
     def get_queryset(self, request):
-        return visible(super().get_queryset(request), request.user)
+        rows = visible(super().get_queryset(request), request.user)
+        return with_version(rows) if getattr(request, "wants_versions", False) else rows
 
     def get_changelist(self, request, **kwargs):
         return CrmChangeList
@@ -159,6 +186,27 @@ class SafeAdminMixin(FieldsMixin):
             needed = set()
         return shown, counts, needed, protected
 
+    def _changeform_view(self, request, object_id, form_url, extra_context):
+        if request.method == "POST" and object_id:
+            with contextlib.suppress(ValidationError, ValueError):
+                self.hold(request, self.model._meta.pk.to_python(unquote(object_id)))
+        return super()._changeform_view(request, object_id, form_url, extra_context)
+
+    def hold(self, request, key) -> None:
+        """The second of two who save at once waits here, and then reads what the first one wrote."""
+        hold_rows(self.model._base_manager.filter(pk=key))
+        for inline in self.inlines:
+            if inline(self.model, self.admin_site).has_change_permission(request):
+                owner = _get_foreign_key(self.model, inline.model, fk_name=inline.fk_name)
+                hold_rows(inline.model._base_manager.filter(**{owner.name: key}))
+
+    def get_object(self, request, object_id, from_field=None):
+        request.wants_versions = True
+        try:
+            return super().get_object(request, object_id, from_field)
+        finally:
+            request.wants_versions = False
+
     def visible_or_404(self, request, object_id):
         found = self.get_object(request, str(object_id))
         if found is None:
@@ -172,16 +220,38 @@ class CrmAdmin(SafeAdminMixin, HistoryPages, ui.ModelAdmin, SimpleHistoryAdmin):
     class Media:
         css = STYLES
 
-    def save_model(self, request, obj, form, change):
-        """Writes what was changed and nothing else: another person's change of the moment before stays, and a save
-        without a change leaves no row in the history."""
-        if not change:
-            obj.save()
-            return
-        names = {field.name for field in self.opts.concrete_fields}
-        changed = names.intersection(form.changed_data)
-        if changed:
-            obj.save(update_fields=[*changed, *names.intersection(["updated_at"])])
+    change_form_before_template = "admin/crm/versions.html"
+
+    def render_change_form(self, request, context, add=False, change=False, form_url="", obj=None):
+        if obj:
+            inlines = (form for inline in context["inline_admin_formsets"] for form in inline.formset.initial_forms)
+            context["versions"] = versions([context["adminform"].form, *inlines])
+        return super().render_change_form(request, context, add, change, form_url, obj)
+
+    def save_related(self, request, form, formsets, change):
+        super().save_related(request, form, formsets, change)
+        tell_merged(request, [form, *(one for formset in formsets for one in formset.forms)])
+
+    def _get_obj_does_not_exist_redirect(self, request, opts, object_id):
+        """Nothing that was typed is lost with the record."""
+        if request.method != "POST":
+            raise Http404
+        labels = {field.name: field.verbose_name for field in self.opts.fields}
+        for inline in self.inlines:
+            owner = _get_foreign_key(self.model, inline.model, fk_name=inline.fk_name)
+            prefix = owner.remote_field.get_accessor_name()
+            labels |= {
+                f"{prefix}-{field.name}": field.verbose_name
+                for field in inline.model._meta.fields
+                if field is not owner and not field.primary_key
+            }
+        typed = []
+        for name, value in request.POST.items():
+            label = labels.get(re.sub(r"-\d+-", "-", name))
+            if label and value.strip():
+                typed.append((capfirst(str(label)), value))
+        context = {**self.admin_site.each_context(request), "opts": opts, "title": gettext("Gone"), "typed": typed}
+        return render(request, "admin/crm/gone.html", context, status=HTTPStatus.NOT_FOUND)
 
 
 class ReadOnlyAdmin(SafeAdminMixin, ui.ModelAdmin):
@@ -201,8 +271,10 @@ class ReadOnlyAdmin(SafeAdminMixin, ui.ModelAdmin):
 
 
 class InlineMixin(FieldsMixin):
+    formset = MergingInlineFormSet
+
     def get_queryset(self, request):
-        rows = super().get_queryset(request)
+        rows = with_version(super().get_queryset(request))
         rows = rows if rows.ordered else rows.order_by("pk")
         return rows.prefetch_related(*self._chosen(request))
 

@@ -68,17 +68,18 @@ ALLOWED_IN = {
     "withdraw": ACTIVE_STATUSES,
     "reopen": (CaseStatus.DECLINED, CaseStatus.WITHDRAWN),
     "hand_over": tuple(CaseStatus.values),
+    "as_it_was": tuple(CaseStatus.values),
 }
 
 
 class CaseActions:
     """Mixin of the case's admin."""
 
-    actions_detail = ("approve", "reject", "withdraw", "reopen", "hand_over")
+    actions_detail = ("approve", "reject", "withdraw", "reopen", "hand_over", "as_it_was")
 
     def get_actions_detail(self, request, object_id):
         """Only what the case's status allows; the pages themselves answer with the rule's sentence."""
-        found = super().get_actions_detail(request, object_id)
+        found = super().get_actions_detail(request, object_id) if str(object_id).isdecimal() else []
         status = Case.objects.filter(pk=object_id).values_list("status", flat=True).first() if found else None
         return [each for each in found if status in ALLOWED_IN[each.action_name.removeprefix("crm_case_")]]
 

@@ -8,9 +8,10 @@ from django.utils.html import format_html
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from crm import affordability, workflow
-from crm.admin import badges, step_actions, values
+from crm import affordability, values, workflow
+from crm.admin import badges, step_actions
 from crm.admin.base import CrmAdmin
+from crm.admin.bulk_edit import BulkEditMixin
 from crm.admin.case_actions import CaseActions
 from crm.admin.exports import ExportAdminMixin
 from crm.admin.filters import AdviserFilter, CaseQuickFilter, DateRange, NumberRange
@@ -25,6 +26,7 @@ from crm.admin.parts import (
     save_note,
     save_step,
 )
+from crm.admin.past import PastListMixin
 from crm.admin.ui import ChoicesDropdownFilter, RelatedDropdownFilter, display
 from crm.encryption import encrypted_names
 from crm.models import Case, CaseStep, Client, Note
@@ -48,7 +50,7 @@ def progress(case: Case, today) -> list[dict]:
 
 
 @admin.register(Case)
-class CaseAdmin(ImportAdminMixin, ExportAdminMixin, CaseActions, CrmAdmin):
+class CaseAdmin(BulkEditMixin, PastListMixin, ImportAdminMixin, ExportAdminMixin, CaseActions, CrmAdmin):
     list_display = (
         "reference", "client_name", "status_badge", "adviser", "lender", "current", "deadline", "amount", "opened",
     )  # fmt: skip
@@ -137,6 +139,15 @@ class CaseAdmin(ImportAdminMixin, ExportAdminMixin, CaseActions, CrmAdmin):
         ),
         (_("Record"), {"classes": ["tab"], "fields": (("created_at", "updated_at"), "legacy_id")}),
     )
+
+    bulk_fields = (
+        "adviser", "stand_in", "purpose_kind", "lender", "interest_rate_percent", "term_months", "fixation_years",
+        "fixation_until", "proposed_terms", "approved_terms",
+    )  # fmt: skip
+
+    def get_bulk_fields(self, request):
+        may_hand_over = request.user.has_perm("crm.hand_over_case")
+        return self.bulk_fields if may_hand_over else tuple(name for name in self.bulk_fields if name != "adviser")
 
     # --- The list ---
 

@@ -32,6 +32,10 @@ class TooManyRows(CrmError):
     message = _("More than %(limit)s rows. Narrow the filter, or ask an administrator for “manage.py %(command)s”.")
 
 
+class TooManyRowsHere(CrmError):
+    message = _("More than %(limit)s rows. Narrow the filter.")
+
+
 class Spreadsheet(Format):
     file_format = ""
     content_type = ""
@@ -100,7 +104,7 @@ class ExportAdminMixin(ExportMixin):
 
     resource_classes = [ListResource]
     export_formats = [Xlsx, Csv]
-    # What makes the same file without a limit, for the message.
+    # What makes the same file without a limit, for the message; nothing where no command does.
     export_command = "export_clients"
 
     def has_export_permission(self, request) -> bool:
@@ -169,6 +173,8 @@ class ExportAdminMixin(ExportMixin):
 
     def get_export_data(self, file_format, request, queryset, *, export_form, **kwargs):
         if queryset.order_by()[: MOST_ROWS + 1].count() > MOST_ROWS:
+            if not self.export_command:
+                raise TooManyRowsHere(limit=MOST_ROWS)
             raise TooManyRows(limit=MOST_ROWS, command=self.export_command)
         target = io.BytesIO()
         exports.write(

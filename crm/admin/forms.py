@@ -10,7 +10,8 @@ from django.forms.models import ModelChoiceIterator
 from django.forms.utils import ErrorList
 from django.utils.translation import gettext_lazy as _
 
-from crm.admin import values
+from crm import values
+from crm.admin.merging import MergingFormMixin
 from crm.admin.ui import DateWidget, SelectWidget, TextareaWidget, TextInputWidget
 from crm.encryption import UNREADABLE, Unreadable, refuse_ciphertext
 from crm.imports import parsers
@@ -133,7 +134,7 @@ class KnownChoice(ModelChoiceIterator):
         return iter(ModelChoiceIterator(self.field))
 
 
-class CrmModelForm(SafeFormMixin, forms.ModelForm):
+class CrmModelForm(MergingFormMixin, SafeFormMixin, forms.ModelForm):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.unreadable = {name for name in self.fields if isinstance(self.instance.__dict__.get(name), Unreadable)}

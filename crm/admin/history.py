@@ -3,52 +3,18 @@
 Nothing is reverted here: a version is looked at, and put right in the form, so that the correction has a name and a time.
 """
 
-import datetime
-from decimal import Decimal
-
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, ValidationError
-from django.db import models
 from django.http import Http404
 from django.shortcuts import render
 from django.utils.translation import gettext as _
 
-from crm.admin import values
+from crm import values
 from crm.admin.paging import CappedPaginator
+from crm.audit.changes import describe, told_fields, whole
 from crm.encryption import encrypted_names
 
 PER_PAGE = 50
 REASON = "history_change_reason"
-# Written by machine at every save: no change that a person made.
-UNTOLD = {"id", "created_at", "updated_at", "import_digest"}
-
-
-def tracked_fields(history_model) -> list[models.Field]:
-    return [field for field in history_model.tracked_fields if field.name not in UNTOLD]
-
-
-def readable(record, field) -> str:
-    """A value of a history row as a person reads it. A foreign key costs one query."""
-    value = getattr(record, field.attname)
-    if value is None or value == "":
-        return ""
-    if field.is_relation:
-        try:
-            return str(getattr(record, field.name))
-        except ObjectDoesNotExist:
-            return f"#{value}"
-    if field.flatchoices:
-        return str(dict(field.flatchoices).get(value, value))
-    if isinstance(value, bool):
-        return _("Yes") if value else _("No")
-    if isinstance(value, datetime.datetime):
-        return values.moment(value)
-    if isinstance(value, datetime.date):
-        return values.date(value)
-    if isinstance(value, Decimal):
-        return values.number(value)
-    if isinstance(value, list):
-        return ", ".join(str(item) for item in value)
-    return str(value)
 
 
 def changed_labels(record, before, fields) -> list[str]:
@@ -86,7 +52,7 @@ class HistoryPages:
     def history_view(self, request, object_id, extra_context=None):
         owner = self._history_owner(request, object_id)
         rows = self._history_rows(object_id)
-        plain = [field for field in tracked_fields(rows.model) if field.name not in encrypted_names(self.model)]
+        plain = [field for field in told_fields(self.model) if field.name not in encrypted_names(self.model)]
         rows = rows.defer(*(encrypted_names(rows.model) - {REASON}))
         page = CappedPaginator(rows, PER_PAGE).get_page(request.GET.get("p"))
         start = (page.number - 1) * PER_PAGE
@@ -114,39 +80,20 @@ class HistoryPages:
             record = rows.get(history_id=version_id)
         except (ObjectDoesNotExist, ValueError) as error:
             raise Http404 from error
-        before = rows.filter(history_id__lt=record.history_id).first()
-        lines = []
-        for field in tracked_fields(rows.model):
-            now, then = readable(record, field), readable(before, field) if before else ""
-            if now or then:
-                lines.append({"label": field.verbose_name, "now": now, "then": then, "changed": before and now != then})
-        lines += self._many_to_many_lines(record, before)
+        [change] = describe([record], request.user)
+        changed = change.lines if change.before else []
+        names = {line.name for line in changed}
         context = {
             **self._history_context(request, object_id, owner),
             "title": _("One version of %(name)s") % {"name": owner or f"{self.opts.verbose_name} {object_id}"},
             "record": record,
             "when": values.moment(record.history_date),
-            "before": before,
-            "changed": [line for line in lines if line["changed"]],
-            "same": [line for line in lines if not line["changed"]],
+            "before": change.before,
+            "changed": changed,
+            "same": [line for line in whole(record, request.user) if line.name not in names],
             **(extra_context or {}),
         }
         return render(request, self.object_history_form_template, context)
-
-    def _many_to_many_lines(self, record, before) -> list[dict]:
-        lines = []
-        for field in getattr(record, "_history_m2m_fields", ()):
-            now, then = (
-                ", ".join(
-                    sorted(str(getattr(row, field.m2m_reverse_field_name())) for row in getattr(each, field.name).all())
-                )
-                if each
-                else ""
-                for each in (record, before)
-            )
-            if now or then:
-                lines.append({"label": field.verbose_name, "now": now, "then": then, "changed": before and now != then})
-        return lines
 
     def _history_context(self, request, object_id, owner) -> dict:
         request.current_app = self.admin_site.name

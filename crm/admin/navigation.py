@@ -14,6 +14,9 @@ from django.utils.translation import gettext as _
 from django_q.models import Failure, OrmQ, Schedule, Success
 
 from crm.models import (
+    AuditCheck,
+    AuditEntry,
+    AuditSeal,
     BackupRun,
     Case,
     CaseParty,
@@ -37,6 +40,7 @@ from crm.models import (
     User,
 )
 
+RECYCLE_BIN = "admin:crm_recycle_bin"
 SHORTEST_TERM = 3
 MOST_RESULTS = 10
 MOST_COUNTED = 99
@@ -97,6 +101,15 @@ def sidebar(request):
             ],
         ),
         (
+            _("Audit"),
+            [
+                (_plural(AuditEntry), "policy", AuditEntry),
+                (_plural(AuditSeal), "verified", AuditSeal),
+                (_plural(AuditCheck), "fact_check", AuditCheck),
+                (_("Recycle bin"), "restore_from_trash", RECYCLE_BIN),
+            ],
+        ),
+        (
             _("Queue"),
             [
                 (_("Waiting"), "hourglass_top", OrmQ),
@@ -131,6 +144,8 @@ def _plural(model) -> str:
 def _may_open(request, model) -> bool:
     if model is None:
         return True
+    if model is RECYCLE_BIN:
+        return request.user.has_perm("crm.undo_operation") and request.user.has_perm("crm.view_all_cases")
     if not admin.site.is_registered(model):
         return False
     return admin.site.get_model_admin(model).has_view_or_change_permission(request)
@@ -139,6 +154,8 @@ def _may_open(request, model) -> bool:
 def _item(title: str, icon: str, model) -> dict:
     if model is None:
         return {"title": title, "icon": icon, "link": reverse("admin:index")}
+    if model is RECYCLE_BIN:
+        return {"title": title, "icon": icon, "link": reverse(RECYCLE_BIN)}
     item = {"title": title, "icon": icon, "link": list_url(model)}
     if model is CaseStep:
         item["badge"] = "crm.admin.navigation.own_overdue"

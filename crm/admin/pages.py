@@ -2,7 +2,8 @@
 
 from django.shortcuts import render
 
-from crm.admin.base import back_to
+from crm.admin.base import back_to, tell_merged
+from crm.admin.merging import versions
 from crm.exceptions import CrmError
 
 
@@ -15,9 +16,12 @@ def form_page(model_admin, request, form_class, act, *, title, about, back, subm
         prepare(form)
     if request.method == "POST" and form.is_valid():
         try:
-            return act(form)
+            done = act(form)
         except CrmError as error:
             form.add_error(None, str(error))
+        else:
+            tell_merged(request, [form])
+            return done
     request.current_app = model_admin.admin_site.name
     context = {
         **model_admin.admin_site.each_context(request),
@@ -27,6 +31,7 @@ def form_page(model_admin, request, form_class, act, *, title, about, back, subm
         "about": about,
         "form": form,
         "media": model_admin.media + form.media,
+        "versions": versions([form]),
         "submit": submit,
         "danger": danger,
         "back": back_to(request, back),

@@ -3,7 +3,7 @@
 from django.core.paginator import Paginator
 from django.utils.functional import cached_property
 
-from crm.admin import values
+from crm import values
 from crm.admin.ui import ChangeList
 from crm.encryption import encrypted_names
 

@@ -2,8 +2,8 @@
 
 from django.utils.translation import gettext_lazy as _
 
-from crm import workflow
-from crm.admin import badges, step_actions, values
+from crm import values, workflow
+from crm.admin import badges, step_actions
 from crm.admin.base import CrmStackedInline, CrmTabularInline
 from crm.admin.forms import CrmModelForm
 from crm.admin.ui import ExpandableTextareaWidget, display

@@ -6,8 +6,10 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from crm.admin import badges, values
+from crm import values
+from crm.admin import badges
 from crm.admin.base import CrmAdmin
+from crm.admin.bulk_edit import BulkEditMixin
 from crm.admin.filters import AdviserFilter, DateRange
 from crm.admin.parts import LightCaseMixin, NoteForm, save_note
 from crm.admin.ui import ChoicesDropdownFilter, RelatedDropdownFilter, display
@@ -42,7 +44,8 @@ class OfCaseAdmin(LightCaseMixin, CrmAdmin):
 
 
 @admin.register(Document)
-class DocumentAdmin(OfCaseAdmin):
+class DocumentAdmin(BulkEditMixin, OfCaseAdmin):
+    bulk_fields = ("status", "received_on", "expires_on", "note")
     list_display = ("type", "case_link", "client_name", "status_badge", "received", "expires")
     list_select_related = (*OfCaseAdmin.list_select_related, "type")
     list_filter = (
@@ -102,7 +105,8 @@ class NoteAdmin(OfCaseAdmin):
 
 
 @admin.register(Commission)
-class CommissionAdmin(OfCaseAdmin):
+class CommissionAdmin(BulkEditMixin, OfCaseAdmin):
+    bulk_fields = ("invoiced_on", "paid_on", "clawback_until")
     list_display = ("case_link", "client_name", "expected", "invoiced", "paid", "paid_amount", "clawback")
     list_filter = (("invoiced_on", DateRange), ("paid_on", DateRange), ("clawback_until", DateRange), AdviserFilter)
     ordering = ("-pk",)

@@ -24,8 +24,24 @@ class OfficeSite(UnfoldAdminSite):
         return [
             path("search/", require_POST(self.admin_view(self.search)), name="search"),
             path("language/", require_POST(self.admin_view(self.language)), name="language"),
+            path("audit/<uuid:operation_id>/", self.admin_view(self.operation), name="crm_operation"),
+            self._back("audit/<uuid:operation_id>/undo/", "undo_page", "crm_operation_undo"),
+            self._back("audit/version/<str:model>/<int:history_id>/", "revert_page", "crm_revert"),
+            self._back("recycle-bin/", "recycle_bin", "crm_recycle_bin"),
+            self._back("recycle-bin/<str:model>/<int:key>/", "restore_page", "crm_restore"),
             *super().get_urls(),
         ]
+
+    def _back(self, route: str, view: str, name: str):
+        """A page of crm.admin.undo, which is imported when it is asked for: it needs the site that is being made here."""
+
+        def page(request, **kwargs):
+            return import_string(f"crm.admin.undo.{view}")(request, site=self, **kwargs)
+
+        return path(route, self.admin_view(page), name=name)
+
+    def operation(self, request, operation_id):
+        return import_string("crm.admin.audit.operation_page")(request, operation_id, self)
 
     def autocomplete_view(self, request):
         return import_string("crm.admin.base.ChoicesView").as_view(admin_site=self)(request)

@@ -7,13 +7,13 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from crm.admin import badges, step_actions
-from crm.admin.base import CrmAdmin
+from crm.admin.base import CrmAdmin, hold_rows
 from crm.admin.filters import AdviserFilter, DateRange, DueFilter
 from crm.admin.parts import LightCaseMixin, StepForm, save_step
 from crm.admin.step_actions import StepActions
 from crm.admin.ui import RelatedDropdownFilter, display
-from crm.models import CaseStep
-from crm.models.base import current_user
+from crm.models import Case, CaseStep
+from crm.models.operations import current_user
 
 
 @admin.register(CaseStep)
@@ -52,6 +52,11 @@ class CaseStepAdmin(StepActions, LightCaseMixin, CrmAdmin):
     def get_search_results(self, request, queryset, search_term):
         cases = queryset.model._meta.get_field("case").related_model.objects.search(search_term)
         return (queryset.filter(case__in=cases) if search_term.strip() else queryset), False
+
+    def hold(self, request, key):
+        # The case first, as crm.workflow does: two who wait for each other would both be thrown out.
+        hold_rows(Case.objects.filter(pk__in=CaseStep.objects.filter(pk=key).values("case")))
+        super().hold(request, key)
 
     def save_model(self, request, obj, form, change):
         save_step(obj, form.changed_data, request.user)

@@ -12,7 +12,7 @@ from unfold.contrib.filters.admin import (
 from unfold.contrib.import_export.forms import ExportForm
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
-from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+from unfold.forms import AdminPasswordChangeForm, PaginationInlineFormSet, UserChangeForm, UserCreationForm
 from unfold.views import ChangeList
 from unfold.widgets import (
     CHECKBOX_CLASSES,
@@ -29,9 +29,9 @@ from unfold.widgets import (
 __all__ = [
     "CHECKBOX_CLASSES", "INPUT_CLASSES", "ActionVariant", "AdminPasswordChangeForm", "AutocompleteWidget", "ChangeList",
     "ChoicesDropdownFilter", "DateWidget", "DropdownFilter", "ExpandableTextareaWidget", "ExportForm", "FileWidget",
-    "ModelAdmin", "MultipleChoicesDropdownFilter", "RangeDateFilter", "RangeNumericFilter", "RelatedDropdownFilter",
-    "SelectWidget", "StackedInline", "TabularInline", "TextInputWidget", "TextareaWidget", "UserChangeForm", "UserCreationForm",
-    "action", "display",
+    "ModelAdmin", "MultipleChoicesDropdownFilter", "PaginationInlineFormSet", "RangeDateFilter", "RangeNumericFilter",
+    "RelatedDropdownFilter", "SelectWidget", "StackedInline", "TabularInline", "TextInputWidget", "TextareaWidget",
+    "UserChangeForm", "UserCreationForm", "action", "display",
 ]  # fmt: skip
 
 AutocompleteWidget = UnfoldAdminAutocompleteModelChoiceFieldWidget

@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from crm import roles
 from crm.admin.base import CrmAdmin, ReadOnlyAdmin
 from crm.admin.forms import SafeFormMixin
+from crm.admin.merging import MergingFormMixin
 from crm.admin.ui import (
     AdminPasswordChangeForm,
     DropdownFilter,
@@ -50,7 +51,7 @@ def role_field() -> forms.ChoiceField:
     return forms.ChoiceField(label=_("Role"), choices=[("", "–"), *roles.LABELS.items()], widget=SelectWidget)
 
 
-class UserForm(SafeFormMixin, UserChangeForm):
+class UserForm(MergingFormMixin, SafeFormMixin, UserChangeForm):
     role = role_field()
 
     class Meta:
@@ -61,6 +62,25 @@ class UserForm(SafeFormMixin, UserChangeForm):
         super().__init__(*args, **kwargs)
         if "role" in self.fields:
             self.initial.setdefault("role", roles.role_of(self.instance))
+
+    # The role is no column: two administrators at one person merge it all the same.
+
+    def merged_names(self):
+        return super().merged_names() | (self.fields.keys() & {"role"})
+
+    def value_in(self, row, name):
+        if name != "role":
+            return super().value_in(row, name)
+        if row is self.instance:
+            return self.stored(name)
+        names = set(row.groups.values_list("group__name", flat=True))
+        return next((role for role in roles.ROLES if role in names), "")
+
+    def stored(self, name):
+        return roles.role_of(self.instance) if name == "role" else super().stored(name)
+
+    def shown(self, value, name):
+        return str(roles.LABELS.get(value, value)) if name == "role" else super().shown(value, name)
 
     def clean(self):
         cleaned = super().clean()

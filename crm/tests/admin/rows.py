@@ -2,6 +2,7 @@
 
 import datetime
 import itertools
+import json
 
 from axes.models import AccessAttempt
 from django.contrib.auth.models import Group
@@ -9,9 +10,17 @@ from django.utils import timezone
 from django_q.models import Failure, OrmQ, Schedule, Success
 
 from crm import models
+from crm.admin.merging import VERSIONS
 from crm.tests import factories
 
 TODAY = factories.TODAY
+
+
+def as_now(row) -> dict:
+    """What a form of this row says of the version that it shows."""
+    return {VERSIONS: json.dumps({f"{row._meta.model_name}:{row.pk}": row.history.first().history_id})}
+
+
 _numbers = itertools.count(1)
 
 
@@ -31,6 +40,11 @@ def _task(success):
     return model.objects.create(
         id=f"task{number}", name=f"task{number}", func="crm.tasks.x", started=now, stopped=now, success=success
     )
+
+
+def _audit_entry():
+    lender = factories.make_lender(f"Banka {next(_numbers)}")
+    return models.AuditEntry.objects.get(operation_id=lender.history.get().operation_id)
 
 
 MAKERS = {
@@ -67,6 +81,9 @@ MAKERS = {
         claim_key=str(next(_numbers)), case=_case(), recipient="alice@example.com", subject="H-000001"
     ),
     models.User: factories.make_user,
+    models.AuditEntry: _audit_entry,
+    models.AuditSeal: lambda: models.AuditSeal.objects.create(number=next(_numbers), rows=3, mac="0" * 64),
+    models.AuditCheck: lambda: models.AuditCheck.objects.create(is_whole=True, seals=1, rows=3),
     Group: lambda: Group.objects.create(name=f"group {next(_numbers)}"),
     Success: lambda: _task(True),
     Failure: lambda: _task(False),

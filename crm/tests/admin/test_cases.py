@@ -11,8 +11,10 @@ from django.urls import reverse
 from django.utils import timezone
 
 from crm import models, roles, workflow
+from crm.admin.merging import VERSIONS
 from crm.choices import CaseStatus, NoteKind
 from crm.tests import factories
+from crm.tests.admin.rows import as_now
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/crm/case/"
@@ -43,7 +45,7 @@ def posted(client, case, **typed) -> dict:
                 shown = shown[0] if shown else ""
             if not bound.field.disabled and value is not False:
                 data[bound.html_name] = "" if shown is None else shown
-    return {**data, **typed}
+    return {**data, VERSIONS: context["versions"], **typed}
 
 
 @pytest.fixture
@@ -178,7 +180,7 @@ def test_an_imported_note_can_be_neither_changed_nor_deleted(case, adviser, clie
 def test_approve_asks_for_a_reason_before_its_turn(case, manager, client):
     lender = factories.make_lender()
     client.force_login(manager)
-    typed = {"on": "3. 3. 2026", "lender": lender.pk, "approved_amount_czk": "1 900 000"}
+    typed = {"on": "3. 3. 2026", "lender": lender.pk, "approved_amount_czk": "1 900 000", **as_now(case)}
     answer = client.post(page_of(case, "approve"), typed)
     assert len(answer.context["form"].non_field_errors()) == 1
     assert models.Case.objects.get(pk=case.pk).status == "open"

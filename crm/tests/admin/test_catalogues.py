@@ -5,6 +5,7 @@ from django.urls import reverse
 
 from crm import models, workflow
 from crm.tests import factories
+from crm.tests.admin.rows import as_now
 
 pytestmark = pytest.mark.django_db
 
@@ -22,7 +23,7 @@ def typed(step, **fields) -> dict:
         "default_days": step.default_days,
         "is_active": "on",
     }
-    return {**shown, **fields}
+    return {**shown, **as_now(step), **fields}
 
 
 def change(row) -> str:
@@ -99,7 +100,7 @@ def test_a_step_in_use_is_not_deleted(steps, manager, client):
 def test_aliases_are_written_one_a_line(manager, client):
     lender = factories.make_lender("Banka Pod Lipou")
     client.force_login(manager)
-    data = {"name": lender.name, "aliases": "BPL\r\n\r\n b.p. lipou \r\n", "is_active": "on"}
+    data = {"name": lender.name, "aliases": "BPL\r\n\r\n b.p. lipou \r\n", "is_active": "on", **as_now(lender)}
     assert client.post(change(lender), data).status_code == 302
     lender.refresh_from_db()
     assert lender.aliases == ["BPL", "b.p. lipou"]
@@ -111,7 +112,7 @@ def test_an_alias_means_one_lender(taken, manager, client):
     factories.make_lender("Banka Pod Lipou", aliases=["BPL"])
     other = factories.make_lender("Jiná banka")
     client.force_login(manager)
-    answer = client.post(change(other), {"name": other.name, "aliases": taken, "is_active": "on"})
+    answer = client.post(change(other), {"name": other.name, "aliases": taken, "is_active": "on", **as_now(other)})
     assert set(answer.context["adminform"].form.errors) == {"aliases"}
 
 

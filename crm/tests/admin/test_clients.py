@@ -11,6 +11,7 @@ from django.urls import reverse
 from crm import models
 from crm.encryption import UNREADABLE
 from crm.tests import factories
+from crm.tests.admin.rows import as_now
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/crm/client/"
@@ -31,7 +32,7 @@ def formsets(**prefixes) -> dict:
 
 def typed(person, **fields) -> dict:
     """The form as the page shows it, with `fields` typed over."""
-    return {"full_name": person.full_name, **formsets(), **fields}
+    return {"full_name": person.full_name, **formsets(), **as_now(person), **fields}
 
 
 def tamper(person, column: str) -> str:

@@ -10,6 +10,7 @@ from crm.admin import history
 from crm.encryption import encrypted_names
 from crm.models import operation
 from crm.tests import factories
+from crm.tests.admin.rows import as_now
 
 pytestmark = pytest.mark.django_db
 
@@ -38,6 +39,15 @@ def test_the_list_says_who_when_why_and_what(alice, adviser, client):
     page = answer.content.decode()
     for shown in (str(adviser), "She moved.", str(alice.history.first().operation_id)):
         assert shown in page
+
+
+def test_an_operation_is_opened_from_its_changes_by_who_may_see_the_trail(alice, adviser, manager, client):
+    record = alice.history.first()
+    link = reverse("admin:crm_operation", args=[record.operation_id])
+    for person, may in ((adviser, False), (manager, True)):
+        client.force_login(person)
+        for path in (pages(alice), version(alice, record)):
+            assert (f'href="{link}"' in client.get(path).content.decode()) == may
 
 
 def test_the_list_loads_no_encrypted_column_but_the_reason(alice, adviser, client):
@@ -73,8 +83,32 @@ def test_a_version_shows_what_was_before_also_of_encrypted_values(alice, adviser
     alice.save()
     client.force_login(adviser)
     answer = client.get(version(alice, alice.history.first()))
-    changed = [(line["then"], line["now"]) for line in answer.context["changed"]]
+    changed = [(line.old, line.new) for line in answer.context["changed"]]
     assert changed == [("alice@example.com", "alice.novakova@example.com")]
+
+
+def test_a_version_tells_values_in_the_readers_language_and_the_rest_of_the_record(adviser, client):
+    case = factories.make_case(adviser=adviser)
+    case.loan_amount_czk = 1234567
+    case.save()
+    adviser.language = "cs"
+    adviser.save()
+    client.force_login(adviser)
+    answer = client.get(version(case, case.history.first()))
+    assert [(line.old, line.new) for line in answer.context["changed"]] == [("", "1\u00a0234\u00a0567")]
+    same = {line.name: line.new for line in answer.context["same"]}
+    assert (same["adviser"], same["reference"]) == (str(adviser), case.reference)
+    assert "loan_amount_czk" not in same
+
+
+def test_the_version_of_a_deletion_shows_the_record_as_it_went(alice, manager, client):
+    path = pages(alice)
+    alice.delete()
+    client.force_login(manager)
+    record = models.Client.history.first()
+    answer = client.get(path.replace("history/", f"history/{record.history_id}/"))
+    assert answer.context["changed"] == []
+    assert ("email", "alice@example.com") in [(line.name, line.new) for line in answer.context["same"]]
 
 
 def test_a_version_of_another_record_is_not_found(alice, adviser, client):
@@ -122,7 +156,7 @@ def test_a_person_is_named_also_when_his_login_is_gone(alice, client, manager):
 
 def test_a_role_given_is_in_the_users_history(administrator, adviser, client):
     client.force_login(administrator)
-    data = {"username": adviser.username, "language": "cs", "role": "Manager", "is_active": "on"}
+    data = {"username": adviser.username, "language": "cs", "role": "Manager", "is_active": "on", **as_now(adviser)}
     client.post(reverse("admin:crm_user_change", args=[adviser.pk]), data)
     page = client.get(version(adviser, adviser.history.first())).content.decode()
     assert "Manager" in page

@@ -9,6 +9,7 @@ from django.urls import reverse
 
 from crm import models, roles, workflow
 from crm.tests import factories
+from crm.tests.admin.rows import as_now
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/crm/casestep/"
@@ -202,7 +203,7 @@ def test_the_list_ticks_and_comes_back_with_its_filter(due, adviser, client):
 def test_a_deadline_on_the_steps_own_page_moves_the_case(due, adviser, client):
     client.force_login(adviser)
     path = reverse("admin:crm_casestep_change", args=[due[9].pk])
-    assert client.post(path, {"deadline": "20. 3. 2026", "note": "Waits."}).status_code == 302
+    assert client.post(path, {"deadline": "20. 3. 2026", "note": "Waits.", **as_now(due[9])}).status_code == 302
     case = models.Case.objects.get(pk=due[9].case_id)
     assert case.next_deadline == datetime.date(2026, 3, 20)
     assert models.CaseStep.objects.get(pk=due[9].pk).note == "Waits."

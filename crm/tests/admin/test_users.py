@@ -10,6 +10,7 @@ from django_q.models import Schedule
 
 from crm import models, roles
 from crm.tests import factories
+from crm.tests.admin.rows import as_now
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/crm/user/"
@@ -21,7 +22,7 @@ def change(user) -> str:
 
 def typed(user, **fields) -> dict:
     shown = {"username": user.username, "language": user.language, "role": roles.role_of(user), "is_active": "on"}
-    return {**shown, **fields}
+    return {**shown, **as_now(user), **fields}
 
 
 def role(user) -> str:

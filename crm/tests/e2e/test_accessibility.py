@@ -12,6 +12,7 @@ PAGES = [
     "/admin/crm/client/add/",
     "/admin/crm/client/1/change/",
     "/admin/crm/client/1/history/",
+    "/admin/crm/client/1/timeline/",
     "/admin/crm/case/",
     "/admin/crm/case/add/",
     "/admin/crm/case/1/change/",

@@ -1,0 +1,155 @@
+"""Undo, put back and the recycle bin: seen first, done by POST, by who may."""
+
+import uuid
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from crm import models, roles
+from crm.models import AuditEntry, Case, Client, operation
+from crm.tests import factories
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def jana(db):
+    return factories.make_user(roles.MANAGER, first_name="Jana", last_name="Malá", language="en")
+
+
+@pytest.fixture
+def alice(db):
+    return factories.make_client("Alice Nováková", phone="601")
+
+
+@pytest.fixture
+def done(alice, jana):
+    with operation("admin", user=jana) as made:
+        Client.objects.filter(pk=alice.pk).update(phone="602", note="x")
+    return reverse("admin:crm_operation_undo", args=[made.id])
+
+
+def test_the_page_shows_what_would_happen_and_only_its_post_does_it(client, alice, jana, done):
+    client.force_login(jana)
+    assert done in client.get(done.replace("undo/", "")).content.decode()
+    shown = client.get(done).content.decode()
+    assert "<del>602</del>" in shown and "<ins>601</ins>" in shown
+    alice.refresh_from_db()
+    assert alice.phone == "602"
+    answer = client.post(done, {"reason": "by mistake"}, follow=True)
+    assert answer.redirect_chain[-1][0] == reverse(
+        "admin:crm_operation", args=[AuditEntry.objects.get(kind="undo").operation_id]
+    )
+    assert "by mistake" in answer.content.decode()
+    alice.refresh_from_db()
+    assert (alice.phone, alice.note) == ("601", "")
+
+
+def test_a_second_post_is_told_that_it_came_too_late(client, jana, done):
+    client.force_login(jana)
+    client.post(done)
+    answer = client.post(done)
+    assert answer.status_code == 200 and "undone already" in answer.content.decode()
+    assert AuditEntry.objects.filter(kind="undo").count() == 1
+
+
+def test_a_touched_record_is_listed_and_forced_with_a_reason_only(client, alice, jana, done):
+    with operation("admin", user=jana):
+        Client.objects.filter(pk=alice.pk).update(citizenship="CZ")
+    client.force_login(jana)
+    shown = client.get(done).content.decode()
+    assert f'value="client:{alice.pk}"' in shown and "Jana Malá" in shown
+    assert "Give a reason" in client.post(done, {"force": f"client:{alice.pk}"}).content.decode()
+    assert client.post(done, {"force": f"client:{alice.pk}", "reason": "asked"}).status_code == 302
+    alice.refresh_from_db()
+    assert (alice.phone, alice.citizenship) == ("601", "CZ")
+
+
+def test_a_version_and_a_field_are_put_back_from_the_version_page(client, alice, jana, done):
+    client.force_login(jana)
+    newest, first = alice.history.all()[:2]
+    page = reverse("admin:crm_client_simple_history", args=[alice.pk, newest.history_id])
+    back = reverse("admin:crm_revert", args=["client", first.history_id])
+    assert f"{back}?field=phone" in client.get(page).content.decode()
+    assert client.post(f"{back}?field=phone").status_code == 302
+    alice.refresh_from_db()
+    assert (alice.phone, alice.note) == ("601", "x")
+    assert client.post(back).status_code == 302
+    alice.refresh_from_db()
+    assert alice.note == ""
+
+
+def test_a_deleted_case_is_found_in_the_bin_and_comes_back_with_its_client(client, jana):
+    case = factories.make_case(factories.make_client("Alice Nováková"))
+    number, person, key = case.reference, case.client, case.pk
+    with operation("admin", user=jana, reason="twice"):
+        case.delete()
+    with operation("admin", user=jana):
+        person.delete()
+    client.force_login(jana)
+    bin_page = reverse("admin:crm_recycle_bin")
+    shown = client.get(bin_page).content.decode()
+    assert number in shown and "Jana Malá" in shown and "twice" in shown
+    assert number not in client.get(bin_page, {"q": "H-999"}).content.decode()
+    restore = reverse("admin:crm_restore", args=["case", key])
+    assert person.reference in client.get(restore).content.decode()
+    assert client.post(restore).status_code == 302
+    assert Case.objects.get(pk=key).steps.count() == 15
+    assert number not in client.get(bin_page).content.decode()
+
+
+def test_a_part_whose_case_still_stands_is_in_the_bin_too(client, jana):
+    home = models.Property.objects.create(case=factories.make_case(), kind="house")
+    home.delete()
+    client.force_login(jana)
+    assert "House" in client.get(reverse("admin:crm_recycle_bin"), {"kind": "property"}).content.decode()
+
+
+@pytest.mark.parametrize("role", [roles.ADVISER, roles.ASSISTANT, roles.AUDITOR])
+def test_others_get_none_of_these_pages(client, alice, done, role):
+    client.force_login(factories.make_user(role))
+    version = alice.history.first().history_id
+    for page in (
+        done,
+        reverse("admin:crm_recycle_bin"),
+        reverse("admin:crm_revert", args=["client", version]),
+        reverse("admin:crm_restore", args=["client", alice.pk]),
+    ):
+        assert client.get(page).status_code == client.post(page).status_code == 403
+    assert "recycle-bin" not in client.get(reverse("admin:index")).content.decode()
+    alice.refresh_from_db()
+    assert alice.phone == "602"
+
+
+def test_what_never_was_is_not_found(client, jana):
+    client.force_login(jana)
+    for page in (
+        reverse("admin:crm_operation_undo", args=[uuid.uuid4()]),
+        reverse("admin:crm_revert", args=["client", 999999]),
+        reverse("admin:crm_revert", args=["user", 1]),
+        reverse("admin:crm_restore", args=["nonsense", 1]),
+        f"{reverse('admin:crm_recycle_bin')}?kind=user",
+    ):
+        assert client.get(page).status_code == 404
+    assert client.post(reverse("admin:crm_restore", args=["client", 999999])).status_code == 200
+
+
+def test_the_pages_cost_the_same_for_twenty_records_as_for_ten(client, jana):
+    client.force_login(jana)
+    counts = []
+    for _ in range(2):
+        clients = [factories.make_client(str(number)) for number in range(10)]
+        with operation("admin", user=jana) as made:
+            Client.objects.filter(pk__in=[each.pk for each in clients]).update(note="x")
+        with operation("admin", user=jana):
+            for each in clients[:5]:
+                Client.objects.get(pk=each.pk).delete()
+        page = reverse("admin:crm_operation_undo", args=[made.id])
+        client.get(page)
+        with CaptureQueriesContext(connection) as queries:
+            client.get(page)
+            client.get(reverse("admin:crm_recycle_bin"), {"kind": "client"})
+        counts.append(len(queries))
+    assert counts[0] == counts[1]
