@@ -3,19 +3,23 @@
 import datetime
 
 from django.core.exceptions import PermissionDenied
+from django.forms import Media
 from django.http import HttpResponseNotAllowed, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.http import urlencode
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from crm import values
 from crm.admin import badges
+from crm.admin.forms import CrmForm, select
 from crm.admin.ui import action
 from crm.audit import past
 from crm.audit.changes import compare
+from crm.choices import CaseStatus
 from crm.encryption import encrypted_names
 from crm.exceptions import CrmError
 from crm.models import Case, CaseStep, Client, Lender, Step, User
@@ -96,15 +100,47 @@ class PastMixin:
         context |= {
             **self.admin_site.each_context(request),
             "opts": self.opts,
-            "media": self.media,
+            "media": self.media + (context["form"].media if "form" in context else Media()),
             "asked": f"{timezone.localtime(at):%Y-%m-%dT%H:%M}" if at else asked,
             "latest": f"{timezone.localtime():%Y-%m-%dT%H:%M}",
         }
         return render(request, template, context)
 
 
+class PastCasesForm(CrmForm):
+    """What narrows the list: each field is a column of the version of then."""
+
+    status = select(label=gettext_lazy("Status"), required=False)
+    adviser_id = select(label=gettext_lazy("Adviser"), required=False)
+    lender_id = select(label=gettext_lazy("Lender"), required=False)
+    current_step_id = select(label=gettext_lazy("Current step"), required=False)
+
+    def __init__(self, data):
+        super().__init__(data)
+        staff = User.objects.filter(is_staff=True)
+        choices = {
+            "status": CaseStatus.choices,
+            "adviser_id": sorted(((str(each.pk), str(each)) for each in staff), key=lambda pair: pair[1]),
+            "lender_id": [(str(each.pk), str(each)) for each in Lender.objects.all()],
+            "current_step_id": [(str(each.pk), str(each)) for each in Step.objects.all()],
+        }
+        for name, found in choices.items():
+            self.fields[name].choices = [("", _("All")), *found]
+
+    def where(self) -> dict[str, list[str]]:
+        """Nothing of what cannot be chosen."""
+        self.full_clean()
+        return {name: [value] for name, value in self.cleaned_data.items() if value}
+
+
 class PastListMixin(PastMixin):
     """The list of cases too."""
+
+    actions_list = ("as_they_were",)
+
+    @action(description=gettext_lazy("As it was on …"), url_path="as-they-were", permissions=["view"])
+    def as_they_were(self, request):
+        return HttpResponseRedirect(f"{reverse('admin:crm_case_changelist')}?{AS_OF}={_yesterday()}")
 
     def changelist_view(self, request, extra_context=None):
         if AS_OF not in request.GET:
@@ -113,11 +149,15 @@ class PastListMixin(PastMixin):
             return HttpResponseNotAllowed(["GET", "HEAD"])
         if not self.has_view_or_change_permission(request):
             raise PermissionDenied
-        context = {"title": _("Cases as they were"), "today": reverse("admin:crm_case_changelist")}
+        form = PastCasesForm(request.GET)
+        where = form.where()
+        context = {"title": _("Cases as they were"), "today": reverse("admin:crm_case_changelist"), "form": form}
         try:
             at = past.moment(request.GET[AS_OF], timezone.now())
-            page = past.cases(request.user, at, before=request.GET.get("before", "")[:20])
-            context |= {"at": at, "when": values.moment(at), "cases": _told(page.rows, at), "before": page.next_before}
+            page = past.cases(request.user, at, before=request.GET.get("before", "")[:20], where=where)
+            query = urlencode([(name, value) for name, [value] in where.items()])
+            context |= {"at": at, "when": values.moment(at), "cases": _told(page.rows, at), "before": page.next_before,
+                        "query": query}  # fmt: skip
         except CrmError as error:
             context["problem"] = str(error)
         return self._past_page(request, "admin/crm/past_cases.html", context)

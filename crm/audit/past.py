@@ -25,7 +25,7 @@ from crm.models import (
     Note,
     Property,
 )
-from crm.models.history import DELETED
+from crm.models.history import CHANGED, CREATED, DELETED
 
 PER_PAGE = 50
 # What belongs to a record, by the column that says so.
@@ -95,26 +95,33 @@ class CasesThen:
     next_before: str
 
 
-def cases(user, at: datetime.datetime, *, before: str = "") -> CasesThen:
-    """Cases as they were, by descending reference from `before` on. Walks down the index of references and looks each
-    version up, so that a page costs the same whatever the number of cases; what was deleted since stands among them for
-    who sees everybody's."""
+STANDING = (CREATED, CHANGED)
+
+
+def cases(user, at: datetime.datetime, *, before: str = "", where: dict | None = None) -> CasesThen:
+    """Cases as they were, by descending reference from `before` on, where their versions say so (`{"status": ["open"]}`).
+    Walks down the index of references and looks each version up, so that a page costs the same whatever
+    the number of cases; what was deleted since stands among them for who sees everybody's."""
     history = Case.history.model.objects
-    then = history.filter(id=OuterRef("pk"), history_date__lte=at).order_by("-history_id")
-    live = Case.objects.visible_to(user).order_by("-reference")
+    live = Case.objects.visible_to(user).filter(created_at__lte=at)
     gone = history.none()
     if user.has_perm("crm.view_all_cases"):
         standing = Case.objects.filter(pk=OuterRef("id"))
-        gone = history.filter(~Exists(standing), history_type=DELETED, history_date__gt=at)
-    if before:
-        live, gone = live.filter(reference__lt=before), gone.filter(reference__lt=before)
-    found = live.annotate(then=Subquery(then.values("history_id")[:1])).filter(then__isnull=False)
-    keys = dict(found.values_list("reference", "then")[: PER_PAGE + 1])
-    deleted = set(gone.order_by("-reference").values_list("id", flat=True)[: PER_PAGE + 1])
-    if deleted:
-        keys |= dict(versions(Case, at, id__in=deleted).values_list("reference", "history_id"))
+        later = history.filter(id=OuterRef("id"), history_id__gt=OuterRef("history_id"))
+        gone = history.filter(~Exists(standing), ~Exists(later), history_type=DELETED, history_date__gt=at)
+    keys: dict[str, int] = {}
+    for rows, key in ((live, "pk"), (gone, "id")):
+        if before:
+            rows = rows.filter(reference__lt=before)
+        then = history.filter(id=OuterRef(key), history_date__lte=at).order_by("-history_id")
+        rows = rows.annotate(then=Subquery(then.values("history_id")[:1]))
+        for name, wanted in {"history_type": STANDING, **(where or {})}.items():
+            rows = rows.alias(**{f"{name}_then": Subquery(then.values(name)[:1])}).filter(
+                **{f"{name}_then__in": wanted}
+            )
+        keys |= dict(rows.order_by("-reference").values_list("reference", "then")[: PER_PAGE + 1])
     references = sorted(keys, reverse=True)
     page = references[:PER_PAGE]
-    rows = history.in_bulk([keys[reference] for reference in page])
+    found = history.in_bulk([keys[reference] for reference in page])
     more = page[-1] if len(references) > PER_PAGE else ""
-    return CasesThen([rows[keys[reference]] for reference in page], more)
+    return CasesThen([found[keys[reference]] for reference in page], more)

@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from crm.encryption import is_encrypted, reaches_encrypted
 from crm.exceptions import EncryptedFieldError
 from crm.models.history import CHANGED, CREATED, History, Tracked, is_tracked, record, tracked_names
+from crm.models.operations import operation
 
 BATCH = 500
 
@@ -95,6 +96,13 @@ class CrmQuerySet(models.QuerySet):
         return changed
 
     update.alters_data = True
+
+    def delete(self):
+        with operation():  # what goes with a record has its operation, so that it comes back with it
+            return super().delete()
+
+    delete.alters_data = True
+    delete.queryset_only = True
 
 
 def sees_all_cases(user) -> bool:

@@ -76,6 +76,7 @@ class History(HistoricalRecords):
         indexes = [
             models.Index(fields=[model._meta.pk.name, "history_id"], name=f"h_{name}_versions"),
             models.Index(fields=["operation_id", "history_id"], name=f"h_{name}_operation"),
+            models.Index(fields=["history_id"], name=f"h_{name}_gone", condition=models.Q(history_type=DELETED)),
         ]
         return super().get_meta_options(model) | {"indexes": indexes, "default_permissions": ()}
 
@@ -303,6 +304,12 @@ class Tracked(models.Model):
         finally:
             self.__dict__.pop("skip_history_when_saving", None)
         self._remember(written)
+
+    def delete(self, **kwargs):
+        with operation():
+            return super().delete(**kwargs)
+
+    delete.alters_data = True
 
     def _remember(self, names=None) -> None:
         """What the table holds, as far as this object knows."""

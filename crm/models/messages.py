@@ -12,9 +12,11 @@ from crm.models.cases import Case
 class MessageLog(Stamped):
     claim_key = models.CharField(max_length=64, unique=True)
     kind = models.CharField(_("kind"), max_length=40)
+    # Keeps the number of a deleted case, so that the client's timeline keeps the message. Read it by a join.
     case = models.ForeignKey(
-        Case, on_delete=models.SET_NULL, null=True, blank=True, related_name="messages", verbose_name=_("case")
-    )
+        Case, on_delete=models.DO_NOTHING, db_constraint=False, null=True, blank=True, related_name="messages",
+        verbose_name=_("case"),
+    )  # fmt: skip
     recipient = EncryptedEmailField(_("recipient"), max_length=254)
     subject = models.CharField(_("subject"), max_length=200, help_text=_("A reference, never a name."))
     body = EncryptedTextField(_("text"), blank=True)

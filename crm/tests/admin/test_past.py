@@ -75,6 +75,17 @@ def test_the_list_of_cases_shows_the_columns_of_then(client, case, jana):
     assert "Alice Nováková" in shown and "1\u00a0000" in shown and "2\u00a0000" not in shown
 
 
+def test_the_list_of_cases_is_reached_from_its_page_and_narrowed(client, case, jana):
+    client.force_login(jana)
+    listed = reverse("admin:crm_case_changelist")
+    assert reverse("admin:crm_case_as_they_were") in client.get(listed).content.decode()
+    assert f"{listed}?as_of=" in client.get(reverse("admin:crm_case_as_they_were")).url
+    for asked, rows in (({"status": "open"}, 1), ({"status": "approved"}, 0), ({"status": "nonsense"}, 1)):
+        answer = client.get(listed, {"as_of": THEN, **asked})
+        assert (answer.status_code, len(answer.context["cases"])) == (200, rows)
+    assert "Nothing fits the filter." in client.get(listed, {"as_of": THEN, "status": "approved"}).content.decode()
+
+
 @pytest.mark.parametrize(
     ("at", "said"),
     [

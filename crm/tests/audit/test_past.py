@@ -7,8 +7,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from crm import models
-from crm.audit import past
+from crm import models, workflow
+from crm.audit import past, undo
 from crm.audit.past import InTheFuture, NotAMoment, moment, versions
 from crm.tests import factories
 
@@ -116,6 +116,45 @@ def test_the_list_of_cases_has_what_stood_then_with_what_was_deleted_since(case,
     assert listed(3) == [(case.reference, 300)]
     assert listed(5) == [(reference, 5), (case.reference, 500)]
     assert [name for name, _amount in listed(7)] == [later.reference, case.reference]
+
+
+def test_the_list_is_narrowed_by_what_held_then(case, manager, adviser):
+    with time_machine.travel(day(2), tick=False):
+        gone = factories.make_case(factories.make_client("Bob"), adviser=adviser)
+    with time_machine.travel(day(4), tick=False):
+        workflow.withdraw(case, by=manager, on=day(4).date(), reason="moved")
+        reference = gone.reference
+        gone.delete()
+
+    def listed(number, **where):
+        return [row.reference for row in past.cases(manager, day(number), where=where).rows]
+
+    assert listed(3, status=["open"]) == [reference, case.reference]
+    assert listed(3, status=["withdrawn"]) == []
+    assert listed(5, status=["withdrawn"]) == [case.reference]
+    assert listed(3, adviser_id=[str(adviser.pk)]) == [reference]
+    assert listed(3, adviser_id=[str(adviser.pk)], status=["withdrawn"]) == []
+
+
+def test_a_case_that_was_deleted_then_and_came_back_since_is_not_among_them(case, manager):
+    with time_machine.travel(day(6), tick=False):
+        key = case.pk
+        case.delete()
+    with time_machine.travel(day(8), tick=False):
+        undo.restore(models.Case, key, manager)
+    assert [len(past.cases(manager, day(number)).rows) for number in (5, 7, 9)] == [1, 0, 1]
+
+
+def test_cases_that_came_and_went_later_do_not_hide_those_that_stood_then(monkeypatch, manager):
+    monkeypatch.setattr(past, "PER_PAGE", 2)
+    with time_machine.travel(day(1), tick=False):
+        stood = factories.make_case(factories.make_client("Alice"))
+    with time_machine.travel(day(4), tick=False):
+        for _number in range(4):
+            factories.make_case(stood.client).delete()
+        reference = stood.reference
+        stood.delete()
+    assert [row.reference for row in past.cases(manager, day(3)).rows] == [reference]
 
 
 def test_who_sees_his_own_cases_only_sees_their_past_only(settings, case, adviser):

@@ -4,6 +4,7 @@ import pytest
 from django.contrib.auth.models import Permission
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 from django.utils import timezone
 
 from crm import models, roles, workflow
@@ -62,6 +63,18 @@ def test_what_was_deleted_stays_in_it(case, adviser):
     page = page_of(client.pk, adviser)
     assert ("-", reference) in told(page)
     assert len([entry for entry in page.entries if entry.kind == "-"]) == 16
+
+
+def test_a_message_about_a_deleted_case_stays_in_it_and_its_page_still_opens(client, case, manager):
+    message = models.MessageLog.objects.create(
+        claim_key="1", case=case, recipient="alice@example.com", subject=case.reference
+    )
+    owner = case.client_id
+    case.delete()
+    assert ("message", "Message") in told(page_of(owner, manager))
+    client.force_login(manager)
+    assert client.get(reverse("admin:crm_messagelog_change", args=[message.pk])).status_code == 200
+    assert case.reference in client.get(reverse("admin:crm_messagelog_changelist")).content.decode()
 
 
 def test_the_older_crms_entries_stand_on_their_own_day(case, adviser):

@@ -1,3 +1,4 @@
+import contextlib
 import io
 from pathlib import Path
 
@@ -125,14 +126,16 @@ def test_a_tick_and_a_hand_over_are_undone_and_the_case_is_settled(manager):
     assert sound()
 
 
-def test_a_deleted_case_comes_back_from_the_bin_with_all_that_was_its_own(manager):
+@pytest.mark.parametrize("is_named", [True, False])
+@pytest.mark.parametrize("delete", [lambda case: case.delete(), lambda case: Case.objects.filter(pk=case.pk).delete()])
+def test_a_deleted_case_comes_back_from_the_bin_with_all_that_was_its_own(manager, is_named, delete):
     case = factories.make_case()
     models.Property.objects.create(case=case, kind="house", address="Dlouhá 1")
     models.Note.objects.create(case=case, text="called", author=manager)
     kinds = (Case, CaseStep, models.Property, models.Note)
     before, key = {model: values(model) for model in kinds}, case.pk
-    with operation(user=manager):
-        case.delete()
+    with operation(user=manager) if is_named else contextlib.nullcontext():
+        delete(case)
     undo.restore(Case, key, manager)
     assert {model: values(model) for model in kinds} == before
     assert sound()
