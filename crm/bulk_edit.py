@@ -10,9 +10,10 @@ from django.db import models, transaction
 from django.db.models import QuerySet
 from django.utils.translation import gettext_lazy as _
 
+from crm import workflow
 from crm.choices import AuditKind
 from crm.exceptions import CannotTakeCase, CrmError, NotAllowed
-from crm.models import Case, operation
+from crm.models import Case, CaseStep, operation
 
 MOST_ROWS = 10_000
 CHUNK = 500
@@ -78,9 +79,12 @@ def carry_out(
     model = rows.model
     detail = {"filter": filtered_by, "fields": sorted(values)}
     with operation(user=by, kind=AuditKind.BULK_EDIT, reason=reason, detail=detail), transaction.atomic():
-        keys = rows.visible_to(by).order_by("pk").values_list("pk", flat=True)[: MOST_ROWS + 1]
-        for chunk in itertools.batched(list(keys), CHUNK):
-            list(model._base_manager.filter(pk__in=chunk).select_for_update(no_key=True).values_list("pk"))
+        keys = list(rows.visible_to(by).order_by("pk").values_list("pk", flat=True)[: MOST_ROWS + 1])
+        if model is CaseStep:  # the case first, as crm.workflow does
+            for chunk in itertools.batched(keys, CHUNK):
+                _lock(Case.objects.filter(pk__in=CaseStep.objects.filter(pk__in=chunk).values("case")))
+        for chunk in itertools.batched(keys, CHUNK):
+            _lock(model.objects.filter(pk__in=chunk))
         made = plan(rows, values, by)
         stamps = {field.name: now for field in model._meta.concrete_fields if getattr(field, "auto_now", False)}
         for chunk in itertools.batched(made.changed, CHUNK):
@@ -88,4 +92,11 @@ def carry_out(
         if model is Case and values.get("adviser"):
             standing_in = model.objects.filter(pk__in=list(made.changed), stand_in=values["adviser"])
             standing_in.update(stand_in=None)
+        if model is CaseStep:
+            for chunk in itertools.batched(made.changed, CHUNK):
+                workflow.resettle(Case.objects.filter(pk__in=CaseStep.objects.filter(pk__in=chunk).values("case")))
     return made
+
+
+def _lock(rows: QuerySet) -> None:
+    list(rows.select_for_update(no_key=True).order_by("pk").values_list("pk"))

@@ -8,6 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 from crm.admin import badges, step_actions
 from crm.admin.base import CrmAdmin, hold_rows
+from crm.admin.bulk_edit import BulkEditMixin
 from crm.admin.filters import AdviserFilter, DateRange, DueFilter
 from crm.admin.parts import LightCaseMixin, StepForm, save_step
 from crm.admin.step_actions import StepActions
@@ -17,7 +18,7 @@ from crm.models.operations import current_user
 
 
 @admin.register(CaseStep)
-class CaseStepAdmin(StepActions, LightCaseMixin, CrmAdmin):
+class CaseStepAdmin(BulkEditMixin, StepActions, LightCaseMixin, CrmAdmin):
     form = StepForm
     list_display = ("case_link", "client_name", "step", "deadline_badge", "state_badge", "adviser", "buttons")
     list_display_links = None
@@ -38,7 +39,7 @@ class CaseStepAdmin(StepActions, LightCaseMixin, CrmAdmin):
     search_help_text = _("Reference, or the client's name, e-mail, phone, birth number")
     fields = ("case", "step", "state_badge", "deadline", "completed_on", "completed_by", "note")
     readonly_fields = ("case", "step", "state_badge", "completed_on", "completed_by")
-    actions = ()
+    bulk_fields = ("deadline", "note")
 
     def has_add_permission(self, request):
         return False

@@ -18,12 +18,14 @@ GOAL = "2x"
 
 def run(size: int) -> Iterator[Measured]:
     newest = Case.objects.order_by("-pk").first()
+    approved = Case.objects.filter(status="approved").order_by("pk").first()
     quiet, busy = newest, Case.objects.exclude(client=newest.client_id).order_by("-pk").first()
     for case, wanted in ((quiet, SHORT), (busy, LONG)):
         _change(case, wanted)
     with connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE")
     opened = browser()
+    yield page("timeline, as it grew", reverse("admin:crm_client_timeline", args=[approved.client_id]), opened, GOAL)
     few, many = (reverse("admin:crm_client_timeline", args=[case.client_id]) for case in (quiet, busy))
     yield page(f"timeline of {SHORT} changes", few, opened, GOAL)
     yield page(f"timeline of {LONG:,} changes", many, opened, f"{GOAL}, as the one of {SHORT}")

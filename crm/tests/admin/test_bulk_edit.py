@@ -1,5 +1,6 @@
 """The same values into many records: seen first, one operation, and nobody's rule is stepped over."""
 
+import datetime
 import re
 
 import pytest
@@ -8,9 +9,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from crm import bulk_edit, roles
+from crm import bulk_edit, roles, workflow
 from crm.audit import undo
-from crm.models import AuditEntry, Case, Client, Document, DocumentType
+from crm.models import AuditEntry, Case, CaseStep, Client, Document, DocumentType
 from crm.tests import factories
 from crm.tests.gaps import gaps
 
@@ -131,6 +132,30 @@ def test_documents_are_checked_in_one_go(client, jana):
     client.force_login(jana)
     written(client, reverse("admin:crm_document_changelist"), documents, status="checked")
     assert set(Document.objects.values_list("status", flat=True)) == {"checked"}
+
+
+def test_deadlines_of_steps_move_those_of_their_cases(client, jana):
+    cases = [factories.make_case() for _ in range(2)]
+    steps = CaseStep.objects.filter(case__in=cases)
+    client.force_login(jana)
+    page = reverse("admin:crm_casestep_changelist")
+    written(client, page, steps, deadline="24. 12. 2030")
+    assert {str(each.next_deadline) for each in Case.objects.all()} == {"2030-12-24"}
+    assert set(steps.values_list("deadline", flat=True)) == {datetime.date(2030, 12, 24)}
+    assert list(workflow.mismatches()) == []
+    undo.undo(AuditEntry.objects.get(kind="bulk_edit").operation_id, jana)
+    assert len(set(steps.values_list("deadline", flat=True))) == 15
+    assert list(workflow.mismatches()) == []
+    assert gaps() == []
+
+
+def test_what_others_changed_after_the_preview_is_shown_before_it_is_overwritten(client, clients, jana):
+    client.force_login(jana)
+    preview = post(client, CLIENTS, clients, "preview", city="Brno")
+    Client.objects.filter(pk=clients[0].pk).update(city="Praha")
+    late = post(client, CLIENTS, clients, "write", seen=preview.context["seen"], city="Brno")
+    assert "Look at the preview once more" in late.content.decode() and "<del>Praha</del>" in late.content.decode()
+    assert Client.objects.get(pk=clients[0].pk).city == "Praha"
 
 
 def test_more_than_the_limit_is_refused(client, clients, jana, monkeypatch):
