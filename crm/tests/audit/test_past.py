@@ -136,6 +136,11 @@ def test_the_list_is_narrowed_by_what_held_then(case, manager, adviser):
     assert listed(3, adviser_id=[str(adviser.pk)], status=["withdrawn"]) == []
 
 
+def test_the_list_believes_the_history_not_the_stamp_of_the_record(case, manager):
+    models.Case.objects.filter(pk=case.pk).update(created_at=day(20))
+    assert past.cases(manager, day(2)).rows
+
+
 def test_a_case_that_was_deleted_then_and_came_back_since_is_not_among_them(case, manager):
     with time_machine.travel(day(6), tick=False):
         key = case.pk
