@@ -1,6 +1,6 @@
 """The words of the domain that are fixed in code. What an office may change (steps, lenders, document types) is data."""
 
-from django.db.models import TextChoices
+from django.db.models import IntegerChoices, TextChoices
 from django.utils.translation import gettext_lazy as _
 
 
@@ -174,6 +174,25 @@ class RunState(TextChoices):
     DONE = "done", _("Done")
     FAILED = "failed", _("Failed")
     MISSED = "missed", _("Missed")
+
+
+class QueueName(TextChoices):
+    """Two long jobs never delay a mail."""
+
+    QUICK = "quick", _("Quick")
+    LONG = "long", _("Long")
+
+
+class Weekday(IntegerChoices):
+    """As ISO counts them."""
+
+    MONDAY = 1, _("Monday")
+    TUESDAY = 2, _("Tuesday")
+    WEDNESDAY = 3, _("Wednesday")
+    THURSDAY = 4, _("Thursday")
+    FRIDAY = 5, _("Friday")
+    SATURDAY = 6, _("Saturday")
+    SUNDAY = 7, _("Sunday")
 
 
 class MessageState(TextChoices):

@@ -79,6 +79,12 @@ class SealBroken(CrmError):
     message = _("Row %(row)s of %(table)s is not what was sealed. Run verify_audit.")
 
 
+class AuditNotWhole(CrmError):
+    message = _(
+        "The history is not what was sealed. The page of the audit trail names the first row; so does verify_audit."
+    )
+
+
 class AnchorAhead(CrmError):
     message = _(
         "The anchor knows seal %(number)s of %(at)s, which this database has not: its end was cut off or an older copy "

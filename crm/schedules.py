@@ -1,16 +1,229 @@
-"""What the worker runs by the clock. Named here, so that a release can make what is missing; the office may change when."""
+"""What the worker runs by the clock, and the calendar of its slots. The office may change time, weekday and pause
+(JobSchedule); everything else stands here."""
+
+import dataclasses
+import datetime
+import logging
+from collections.abc import Callable, Iterator
+from zoneinfo import ZoneInfo
 
 from django.conf import settings
-from django_q.models import Schedule
+from django.db import transaction
+from django.db.models import Count, Max
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
 
-# Nothing to seal with, nothing to run.
-SEALING = {"seal_audit": Schedule.HOURLY, "verify_audit": Schedule.DAILY}
+from crm import jobs
+from crm.choices import QueueName, RunState
+from crm.models import JobRun, JobSchedule
+
+logger = logging.getLogger(__name__)
+
+DAY = datetime.timedelta(days=1)
+HOUR = datetime.timedelta(hours=1)
+MINUTE = datetime.timedelta(minutes=1)
+# How far back missed slots are looked for and told.
+LOOK_BACK = 15 * DAY
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """`key` is the wall clock's time (a day has it once, whatever the clock does), of short rhythms UTC."""
+
+    key: str
+    at: datetime.datetime
+
+
+@dataclasses.dataclass(frozen=True)
+class Clock:
+    """Daily at a wall clock's time, or on one weekday (1 is Monday). A time that a day skips is meant in winter's time,
+    so it comes an hour later; of one that it has twice the first is meant."""
+
+    at: datetime.time
+    weekday: int | None = None
+    zone: str = ""
+
+    def slots(self, after: datetime.datetime, until: datetime.datetime) -> Iterator[Slot]:
+        """Those with after < at <= until, oldest first."""
+        zone = ZoneInfo(self.zone or settings.TIME_ZONE)
+        day = after.astimezone(zone).date() - DAY
+        while day <= until.astimezone(zone).date() + DAY:
+            if self.weekday in (None, day.isoweekday()):
+                local = datetime.datetime.combine(day, self.at)
+                at = local.replace(tzinfo=zone).astimezone(datetime.UTC)
+                if after < at <= until:
+                    yield Slot(f"{local:%Y-%m-%dT%H:%M}", at)
+            day += DAY
+
+    def count(self, after: datetime.datetime, until: datetime.datetime) -> int:
+        return sum(1 for _slot in self.slots(after, until))
+
+
+@dataclasses.dataclass(frozen=True)
+class Every:
+    """Short rhythms: of several slots that were not done only the newest counts."""
+
+    minutes: int
+
+    def slots(self, after: datetime.datetime, until: datetime.datetime) -> Iterator[Slot]:
+        step = self.minutes * 60
+        number = max(int(until.timestamp()) // step, 0)
+        at = datetime.datetime.fromtimestamp(number * step, datetime.UTC)
+        if after < at <= until:
+            yield Slot(f"{at:%Y-%m-%dT%H:%MZ}", at)
+
+    def count(self, after: datetime.datetime, until: datetime.datetime) -> int:
+        step = self.minutes * 60
+        return max(int(until.timestamp()) // step - int(after.timestamp()) // step, 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """`name` is a function of crm.tasks. A slot that is found later than `grace` is missed."""
+
+    name: str
+    title: str | Promise
+    when: Clock | Every
+    grace: datetime.timedelta
+    queue: str = QueueName.QUICK
+    is_wanted: Callable[[], bool] = lambda: True
+
+    def as_set(self, row: JobSchedule | None) -> Clock | Every:
+        """With what the office has changed."""
+        if row is None or isinstance(self.when, Every):
+            return self.when
+        weekday = self.when.weekday and (row.weekday or self.when.weekday)
+        return dataclasses.replace(self.when, at=row.at or self.when.at, weekday=weekday)
+
+
+def _has_audit_key() -> bool:
+    return bool(settings.AUDIT_KEYS)
+
+
+SCHEDULES = {
+    each.name: each
+    for each in (
+        Schedule("seal_audit", _("Seal the history"), Every(60), HOUR, QueueName.LONG, _has_audit_key),
+        Schedule("verify_audit", _("Verify the seals"), Clock(datetime.time(5)), DAY, QueueName.LONG, _has_audit_key),
+        Schedule("tidy_jobs", _("Tidy up after jobs"), Clock(datetime.time(4, 30)), DAY),
+    )
+}
+
+
+def wanted() -> list[Schedule]:
+    """What this configuration can run."""
+    return [each for each in SCHEDULES.values() if each.is_wanted()]
 
 
 def sync() -> None:
-    """Adds missing schedules and takes away what this configuration cannot run. Twice changes nothing."""
-    for name, often in SEALING.items():
-        if settings.AUDIT_KEYS:
-            Schedule.objects.get_or_create(name=name, defaults={"func": f"crm.tasks.{name}", "schedule_type": often})
-        else:
-            Schedule.objects.filter(name=name).delete()
+    """A row for each schedule that has none yet. What the office has set stays. Twice changes nothing."""
+    known = set(JobSchedule.objects.values_list("name", flat=True))
+    for each in wanted():
+        if each.name not in known:
+            JobSchedule.objects.get_or_create(name=each.name)
+
+
+def tick(now: datetime.datetime) -> list[JobRun]:
+    """Puts every slot that is due into the queue, once, however many ask; what came too late is written down as missed.
+    Of several slots of one job only the newest is run. One bad schedule stops no other."""
+    rows = {row.name: row for row in JobSchedule.objects.filter(is_paused=False)}
+    made = []
+    for schedule in wanted():
+        if row := rows.get(schedule.name):
+            try:
+                made += _tick(schedule, row, now)
+            except Exception:
+                logger.exception("the schedule %s could not be looked at", schedule.name)
+    return made
+
+
+def _tick(schedule: Schedule, row: JobSchedule, now: datetime.datetime) -> list[JobRun]:
+    due = list(schedule.as_set(row).slots(max(row.since, now - LOOK_BACK), now))
+    known = JobRun.objects.filter(name=schedule.name, slot__in=[slot.key for slot in due])
+    done = set(known.values_list("slot", flat=True))
+    open_slots = [slot for slot in due if slot.key not in done]
+    if not open_slots:
+        return []
+    newest = due[-1]
+    runs = newest in open_slots and now - newest.at <= schedule.grace
+    missed = [slot for slot in open_slots if not (runs and slot == newest)]
+    with transaction.atomic():
+        JobRun.objects.bulk_create(
+            [
+                JobRun(name=schedule.name, slot=slot.key, queue=schedule.queue, due_at=slot.at, state=RunState.MISSED)
+                for slot in missed
+            ],
+            ignore_conflicts=True,
+        )
+        run = jobs.enqueue(schedule.name, slot=newest.key, queue=schedule.queue, due_at=newest.at) if runs else None
+    return [run] if run else []
+
+
+def run_now(name: str, *, by) -> JobRun:
+    return jobs.enqueue(name, queue=SCHEDULES[name].queue, user=by)
+
+
+# --- What ought to have been, and what was ---
+
+
+@dataclasses.dataclass(frozen=True)
+class Told:
+    """Of the last REPORTED: `expected` slots by the calendar; what neither ran nor waits was missed. `next_at` is None of
+    what is paused."""
+
+    schedule: Schedule
+    row: JobSchedule
+    when: Clock | Every
+    next_at: datetime.datetime | None
+    last: JobRun | None
+    expected: int
+    done: int
+    failed: int
+    missed: int
+
+
+REPORTED = 7 * DAY
+
+
+def report(now: datetime.datetime) -> list[Told]:
+    """One line a schedule, in four queries."""
+    rows = {row.name: row for row in JobSchedule.objects.all()}
+    planned = JobRun.objects.exclude(slot__startswith=jobs.BY_HAND).filter(due_at__gt=now - REPORTED, due_at__lte=now)
+    counts: dict[str, dict[str, int]] = {}
+    for name, state, count in planned.order_by().values_list("name", "state").annotate(count=Count("*")):
+        counts.setdefault(name, {})[state] = count
+    ended = JobRun.objects.exclude(started_at=None).order_by().values("name").annotate(last=Max("pk"))
+    last = {run.name: run for run in JobRun.objects.filter(pk__in=[each["last"] for each in ended])}
+    found = []
+    for schedule in wanted():
+        if row := rows.get(schedule.name):
+            found.append(_told(schedule, row, last.get(schedule.name), counts.get(schedule.name, {}), now))
+    return found
+
+
+def _told(schedule: Schedule, row: JobSchedule, last, counts: dict[str, int], now) -> Told:
+    when = schedule.as_set(row)
+    upcoming = None if row.is_paused else next(when.slots(now, now + 8 * DAY), None)
+    if isinstance(when, Every) and not row.is_paused:
+        upcoming = next(when.slots(now, now + when.minutes * MINUTE), None)
+    expected = when.count(max(row.since, now - REPORTED), now)
+    ran = sum(count for state, count in counts.items() if state != RunState.MISSED)
+    missed = 0 if row.is_paused else max(expected - ran, 0)
+    return Told(
+        schedule, row, when, upcoming and upcoming.at, last, expected,
+        counts.get(RunState.DONE, 0), counts.get(RunState.FAILED, 0), max(missed, counts.get(RunState.MISSED, 0)),
+    )  # fmt: skip
+
+
+# Runs of short rhythms say little and are many.
+KEPT_SHORT, KEPT = 2 * DAY, 400 * DAY
+
+
+def tidy(now: datetime.datetime) -> int:
+    """Deletes ended runs that nobody will ask for any more; returns how many."""
+    short = [each.name for each in SCHEDULES.values() if isinstance(each.when, Every)]
+    ended = JobRun.objects.filter(state__in=[RunState.DONE, RunState.MISSED])
+    gone = ended.filter(name__in=short, due_at__lt=now - KEPT_SHORT)._raw_delete(ended.db)
+    return gone + JobRun.objects.exclude(state__in=[RunState.QUEUED, RunState.RUNNING]).filter(
+        due_at__lt=now - KEPT
+    )._raw_delete(ended.db)

@@ -1,51 +1,219 @@
-"""Keeps one queue cluster in a session of its own: one TERM reaches it, nothing outlives it.
+"""Keeps the queue's clusters (quick and long) alive: each in a session of its own, asked every few seconds whether it
+really runs tasks, restarted when it does not, and stopped without a trace.
 
-django-q2 alone deadlocks when its whole group gets SIGTERM (a terminal, honcho, systemd), and leaves orphans that go
-on working when its main process is killed. Measured with 1.11; test_worker.py shows it.
+django-q2 alone deadlocks when its whole group gets SIGTERM (a terminal, honcho, systemd), leaves orphans that go on
+working when its main process is killed, and looks idle for ever once an idle worker process was killed. Measured with
+1.11; test_worker.py shows it.
 """
 
 import contextlib
 import ctypes
+import datetime
+import logging
 import multiprocessing
 import os
 import signal
+import socket
+import subprocess
 import sys
+import threading
 import time
 
-from django.db import connections
+from django.conf import settings
+from django.db import DatabaseError, connections
+from django.utils import timezone
+from django_q.conf import Conf
+from django_q.models import OrmQ
+from django_q.tasks import async_task
+
+from crm import jobs, schedules
+from crm.choices import QueueName
+from crm.models import Heartbeat, JobRun
+
+logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.2
+BEAT_EVERY_S = 15
+# Without a beat or progress of a job for so long, a queue is taken for dead.
+SILENCE_S = 60
+# Where the workers of others took the beats; so many in a row they do not take by chance.
+SILENCE_AMONG_OTHERS_S = 300
+STOP_WITHIN_S = 6
+RESTART_AFTER_S = 10
+PR_SET_PDEATHSIG = 1
+# Older signs of life are of no worker that is still there.
+FORGET_AFTER = datetime.timedelta(days=1)
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
+FORK = multiprocessing.get_context("fork")
+BEAT = "crm.tasks.beat"
 
 
 def supervise() -> int:
-    """Runs until the cluster ends; returns the exit code: 0 when it was asked to stop.
+    """Runs until it is asked to stop by TERM or INT, then ends within STOP_WITHIN_S and a moment: running jobs stop at
+    their next chunk, or are killed, and go back into the queue. A second signal kills at once. Returns the exit code."""
+    return Supervisor().run()
 
-    The first TERM or INT lets running tasks finish, a second one kills them.
-    """
-    forbid_pool()
-    cluster = multiprocessing.get_context("fork").Process(target=_run_cluster, args=(os.getpid(),), name="cluster")
-    asked = []
 
-    def pass_on(signum, frame):
-        asked.append(signum)
+class Supervisor:
+    def __init__(self):
+        self.name = f"{socket.gethostname()[:60]}:{os.getpid()}"
+        self.clusters = [Cluster(self.name, queue) for queue in QueueName.values]
+        self.signals = 0
+        self.asked_at = 0.0
+
+    def run(self) -> int:
+        forbid_pool()
+        # Blocked around the forks: no signal falls between them and the handlers, and the children start without one.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        _asking_database(schedules.sync)
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._on_signal)
+        for cluster in self.clusters:
+            cluster.start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        logger.info("The worker runs: %s", ", ".join(cluster.queue for cluster in self.clusters))
+        while not self.signals:
+            time.sleep(LOOK_EVERY_S)
+            is_time = time.monotonic() - self.asked_at >= BEAT_EVERY_S
+            if is_time:
+                self.asked_at = time.monotonic()
+            for cluster in self.clusters:
+                if not self.signals and (why := cluster.trouble(ask=is_time)):
+                    self._restart(cluster, why)
+        self._stop()
+        return 0
+
+    def _on_signal(self, signum, frame):
+        self.signals += 1
+        if self.signals > 1:
+            for cluster in self.clusters:
+                cluster.kill()
+
+    def _restart(self, cluster: "Cluster", why: str) -> None:
+        logger.error("the worker starts its queue %s again: %s", cluster.queue, why)
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        cluster.kill()
+        _asking_database(cluster.leave)
+        cluster.start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+    def _stop(self) -> None:
+        until = time.monotonic() + STOP_WITHIN_S
+        for cluster in self.clusters:
+            cluster.ask_to_stop()
+        for cluster in self.clusters:
+            cluster.process.join(timeout=max(0, until - time.monotonic()))
+            cluster.kill()
+        for cluster in self.clusters:
+            _asking_database(cluster.leave)
+
+
+class Cluster:
+    """The processes of one queue, and what was last heard of them."""
+
+    def __init__(self, supervisor: str, queue: str):
+        self.queue, self.name = queue, f"{supervisor}:{queue}"
+        self.stopping = FORK.Event()
+        self.process: multiprocessing.Process | None = None
+        self.heard_at = 0.0
+        self.patience_s = SILENCE_S
+
+    def start(self) -> None:
+        self.stopping.clear()
+        self.process = FORK.Process(target=self._run, args=(os.getpid(),), name=self.name)
+        self.process.start()
+        self.heard_at = time.monotonic()
+
+    def trouble(self, *, ask: bool) -> str:
+        """Why it must be started again, if it must."""
+        if not self.process.is_alive():
+            return "its main process has ended"
+        if ask and not _asking_database(self._ask):
+            self.heard_at = time.monotonic()  # nothing can be known while the database is away
+        if time.monotonic() - self.heard_at > self.patience_s:
+            return f"nothing has run for {self.patience_s} seconds"
+        return ""
+
+    def _ask(self) -> None:
+        now = timezone.now()
+        heard = now - datetime.timedelta(seconds=time.monotonic() - self.heard_at)
+        beats, silence = Heartbeat.objects.all(), now - datetime.timedelta(seconds=SILENCE_S)
+        runs = JobRun.objects.filter(worker=self.name, progressed_at__gt=heard)
+        if beats.filter(pk=self.name, at__gt=heard).exists() or runs.exists():
+            self.heard_at = time.monotonic()
+        others = beats.filter(worker__endswith=f":{self.queue}", at__gt=silence).exclude(pk=self.name)
+        self.patience_s = SILENCE_AMONG_OTHERS_S if others.exists() else SILENCE_S
+        if not OrmQ.objects.filter(key=self.queue, lock__lte=silence).exists():
+            async_task(BEAT, cluster=self.queue, task_name="beat")
+        beats.filter(at__lt=now - FORGET_AFTER).delete()
+
+    def ask_to_stop(self) -> None:
+        self.stopping.set()
         with contextlib.suppress(ProcessLookupError):
-            if len(asked) == 1:
-                os.kill(cluster.pid, signal.SIGTERM)
-            else:
-                os.killpg(cluster.pid, signal.SIGKILL)
+            os.kill(self.process.pid, signal.SIGTERM)
 
-    # Blocked around the fork: no signal falls between it and the handler, and the child starts without one.
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    cluster.start()
-    for number in STOP_SIGNALS:
-        signal.signal(number, pass_on)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-    cluster.join()
-    # After a hard death its children may still stand in its group.
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(cluster.pid, signal.SIGKILL)
-    return 0 if asked else 1
+    def kill(self) -> None:
+        """Also what a main process that died by itself left in its group."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.join()
+
+    def leave(self) -> None:
+        """What it was running goes back into the queue; nobody counts on it any more."""
+        jobs.give_back_all(self.name, timezone.now())
+        Heartbeat.objects.filter(pk=self.name).delete()
+
+    def _run(self, supervisor: int) -> None:
+        """In its own process."""
+        os.setsid()
+        from django_q.cluster import Cluster as Queue
+
+        Conf.CLUSTER_NAME, jobs.worker_name, jobs.stopping = self.queue, self.name, self.stopping
+        os.register_at_fork(before=_remember_parent, after_in_child=_die_with_parent)
+        cluster = Queue()
+        asked = []
+        # The cluster's own handler stops from inside the signal, where a second one finds the lock taken for ever.
+        signal.signal(signal.SIGTERM, lambda signum, frame: asked.append(signum))
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        cluster.start()
+        while cluster.sentinel.is_alive() and not asked and os.getppid() == supervisor:
+            time.sleep(LOOK_EVERY_S)
+        cluster.stop()
+        sys.exit(0 if asked else 1)
+
+
+def run_beside_web() -> None:
+    """For a host with one process: a worker of its own under the web process, started again when it ends, gone with it.
+    Several web processes have one each, which does no harm."""
+
+    def keep():
+        while True:
+            started = time.monotonic()
+            # The child dies with the thread that made it, so this one stays.
+            subprocess.Popen(
+                [sys.executable, "manage.py", "worker"], cwd=settings.BASE_DIR, preexec_fn=_term_with_parent
+            ).wait()
+            time.sleep(max(0, RESTART_AFTER_S - (time.monotonic() - started)))
+
+    threading.Thread(target=keep, name="worker", daemon=True).start()
+
+
+def _term_with_parent() -> None:
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _asking_database(ask) -> bool:
+    """False where it could not be asked. No connection is left open: the next fork would share it."""
+    try:
+        ask()
+    except DatabaseError as error:
+        logger.warning("the worker's supervisor cannot ask the database: %s", type(error).__name__)
+        return False
+    finally:
+        connections.close_all()
+    return True
 
 
 def forbid_pool() -> None:
@@ -57,39 +225,6 @@ def forbid_pool() -> None:
         connection.settings_dict.get("OPTIONS", {}).pop("pool", None)
 
 
-def _run_cluster(supervisor: int) -> None:
-    os.setsid()
-    from django_q.cluster import Cluster
-
-    os.register_at_fork(before=_remember_parent, after_in_child=_die_with_parent)
-    cluster = Cluster()
-    asked = []
-    # The cluster's own handler stops from inside the signal, where a second one finds the lock taken for ever.
-    signal.signal(signal.SIGTERM, lambda signum, frame: asked.append(signum))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-    cluster.start()
-    while cluster.sentinel.is_alive() and not asked and os.getppid() == supervisor:
-        time.sleep(LOOK_EVERY_S)
-    cluster.stop()
-    sys.exit(0 if asked else 1)
-
-
-def probe(*, within_s: float) -> bool:
-    """Whether a task put into the queue has run in time. Leaves nothing behind."""
-    from django_q.models import OrmQ, Task
-    from django_q.tasks import async_task, result
-
-    task = async_task("django.utils.timezone.now", task_name="probe", group="probe")
-    ran = result(task, wait=int(within_s * 1000)) is not None
-    Task.objects.filter(id=task).delete()
-    if not ran:
-        for row in OrmQ.objects.all():
-            if row.task_id() == task:
-                row.delete()
-    return ran
-
-
 _forking_pid = 0
 
 
@@ -99,10 +234,9 @@ def _remember_parent() -> None:
 
 
 def _die_with_parent() -> None:
-    """Linux only: elsewhere the group is swept by supervise(), unless that was killed too."""
+    """Linux only: elsewhere the group is swept by the supervisor, unless that was killed too."""
     if not sys.platform.startswith("linux"):
         return
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != _forking_pid:  # it died before the line above
         os._exit(1)

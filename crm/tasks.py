@@ -2,13 +2,43 @@
 
 from django.utils import timezone
 
+from crm import jobs, schedules
 from crm.audit import sealing, verifying
+from crm.exceptions import AuditNotWhole
+from crm.models import Heartbeat
 
 
-def seal_audit() -> str:
-    done = sealing.seal(now=timezone.now(), wait_s=60)
-    return f"{done.rows} rows, {done.seals} seals, waiting: {', '.join(done.waiting) or 'none'}"
+def run_job(run_id: int) -> None:
+    jobs.carry_out(run_id, JOBS)
 
 
-def verify_audit() -> bool:
-    return verifying.verify(now=timezone.now()).is_whole
+def beat() -> None:
+    """What the supervisor asks of each queue every few seconds: that it ran is the sign of life. It also keeps the clock."""
+    now = timezone.now()
+    Heartbeat.objects.beat(jobs.worker_name, now)
+    schedules.tick(now)
+    jobs.sweep(now)
+
+
+# --- The jobs, by the names of their schedules ---
+
+
+def seal_audit(progress: jobs.Progress) -> dict:
+    done = sealing.seal(now=timezone.now(), wait_s=60, progress=progress)
+    if done.waiting:
+        progress.log(f"not sealed yet: {', '.join(done.waiting)}")
+    return {"rows": done.rows, "seals": done.seals}
+
+
+def verify_audit(progress: jobs.Progress) -> dict:
+    found = verifying.verify(now=timezone.now(), progress=progress)
+    if not found.is_whole:
+        raise AuditNotWhole()
+    return {"rows": found.rows}
+
+
+def tidy_jobs(progress: jobs.Progress) -> dict:
+    return {"runs": schedules.tidy(timezone.now())}
+
+
+JOBS = {work.__name__: work for work in (seal_audit, verify_audit, tidy_jobs)}

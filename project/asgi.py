@@ -12,6 +12,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.utils.module_loading import import_string
 
+from project import env
+
 STARTUP_FAILURE = 3  # uvicorn's own: with any other code it starts the process again, for ever
 
 
@@ -31,4 +33,6 @@ except ImproperlyConfigured as error:
     print(f"Hypodesk does not start: {error}", file=sys.stderr, flush=True)
     # At once: uvicorn's parent waits its whole health check's time for a process that is still tidying up.
     os._exit(STARTUP_FAILURE)
+if env.boolean("RUN_WORKER_IN_WEB"):
+    import_string("crm.supervisor.run_beside_web")()
 application = import_string("crm.middleware.BodyLimit")(django_application)

@@ -213,18 +213,21 @@ FILE_UPLOAD_MAX_MEMORY_SIZE = (UPLOAD_LIMIT_MB + 1) * 1024 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 5000
 
 # --- Queue: the measured sane set; the database is the broker ---
+# A cluster for each queue of crm.choices.QueueName. Jobs are claimed, retried and looked after by crm.jobs.
 Q_CLUSTER = {
     "name": "hypodesk",
+    "cluster_name": "quick",
     "orm": "default",
     "workers": 2,
     "queue_limit": 2,
     "bulk": 1,
-    "timeout": 900,
-    "retry": 7200,
-    "max_attempts": 3,
+    "timeout": 4 * 60 * 60,
+    "retry": 5 * 60 * 60,
+    "max_attempts": 1,
+    "ack_failures": True,
     "recycle": 200,
-    "save_limit": 250,
-    "catch_up": False,
+    "save_limit": -1,
+    "scheduler": False,
     "label": gettext_lazy("Queue"),
 }
 
@@ -276,5 +279,5 @@ LOGGING = {
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": env.text("LOG_LEVEL", "INFO")},
-    "loggers": {"axes": {"level": "WARNING"}, "django_q": {"level": "INFO"}},
+    "loggers": {"axes": {"level": "WARNING"}, "django-q": {"level": "WARNING"}},
 }

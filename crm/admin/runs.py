@@ -1,4 +1,4 @@
-"""What machines did, to be looked at: imports, exports, jobs, backups, messages; and the queue itself. All read-only:
+"""What machines did, to be looked at: imports, exports, backups, messages; and the queue itself. All read-only:
 a schedule's function is free text that the worker would run."""
 
 from django.contrib import admin
@@ -8,7 +8,7 @@ from django_q.models import Failure, OrmQ, Schedule, Success
 from crm.admin import badges
 from crm.admin.base import ReadOnlyAdmin
 from crm.admin.ui import ChoicesDropdownFilter, display
-from crm.models import BackupRun, Case, ExportRun, ImportRun, JobRun, MessageLog
+from crm.models import BackupRun, Case, ExportRun, ImportRun, MessageLog
 
 
 class RunAdmin(ReadOnlyAdmin):
@@ -39,13 +39,6 @@ class ExportRunAdmin(RunAdmin):
     list_display = ("created_at", "model", "format", "by", "state_badge", "rows", "reason")
     search_fields = ("model", "reason")
     fields = (*list_display, "finished_at", "filter", "columns", "sha256", "operation_id", "message")
-
-
-@admin.register(JobRun)
-class JobRunAdmin(RunAdmin):
-    list_display = ("created_at", "name", "slot", "state_badge", "attempts", "started_at", "finished_at")
-    search_fields = ("name", "slot")
-    fields = (*list_display, "by", "operation_id", "message")
 
 
 @admin.register(BackupRun)

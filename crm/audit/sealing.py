@@ -37,9 +37,10 @@ class Sealed:
     waiting: list[str] = field(default_factory=list)
 
 
-def seal(*, now: datetime.datetime, wait_s: float = 10) -> Sealed:
+def seal(*, now: datetime.datetime, wait_s: float = 10, progress=lambda rows: None) -> Sealed:
     """Closes what was written since the last seal; nothing new, no link. Several at once share the work. Waits up to
-    `wait_s` for transactions that are open now. Raises AuditKeyMissing, AnchorAhead."""
+    `wait_s` for transactions that are open now. `progress` hears how many rows are sealed after each link; what it raises
+    ends the work, and what is sealed stays so. Raises AuditKeyMissing, AnchorAhead."""
     key, done = sealing_key(), Sealed()
     refuse_other_chain()
     tops = {table.name: table.top() for table in sealed_tables().values()}
@@ -54,6 +55,7 @@ def seal(*, now: datetime.datetime, wait_s: float = 10) -> Sealed:
                 link = append(SealKind.ROWS, blocks, key=key, now=now, after=head)
                 done.seals += 1
                 done.rows += link.rows
+                progress(done.rows)
             break
         except HeadMoved:
             continue

@@ -1,4 +1,4 @@
-"""What was done by machine, by whom, from what, with what result; and the canaries of the keys. Internal: no history."""
+"""What was taken in and out, by whom, from what, with what result; and the canaries of the keys. Internal: no history."""
 
 import uuid
 
@@ -74,18 +74,6 @@ class ExportRun(Run):
     class Meta(Run.Meta):
         verbose_name = _("export")
         verbose_name_plural = _("exports")
-
-
-class JobRun(Run):
-    name = models.CharField(_("job"), max_length=60)
-    slot = models.CharField(_("slot"), max_length=60)
-    started_at = models.DateTimeField(_("started"), null=True, blank=True)
-    attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
-
-    class Meta(Run.Meta):
-        verbose_name = _("job run")
-        verbose_name_plural = _("job runs")
-        constraints = [models.UniqueConstraint(fields=["name", "slot"], name="job_run_slot_unique")]
 
 
 class BackupRun(Run):

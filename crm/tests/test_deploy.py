@@ -175,16 +175,29 @@ def test_web_runs_as_many_processes_as_asked(slug, config, release):
         web.wait_for_end(within_s=40)
 
 
+def runs_tasks(folder, config) -> bool:
+    with Program("exec python manage.py check_worker", cwd=folder, env=config) as check:
+        check.wait_for_end(within_s=60)
+        return check.process.returncode == 0
+
+
 @pytest.mark.slow
 def test_worker_of_the_deploy_runs_tasks(slug, config, release):
     with Program(PROCFILE["worker"], cwd=slug[0], env=config) as worker:
-        worker.wait_for("running.")
-        with Program("exec python manage.py worker --probe", cwd=slug[0], env=config) as probe:
-            probe.wait_for_end(within_s=120)
-            assert probe.process.returncode == 0, probe.output
+        assert wait_until(lambda: runs_tasks(slug[0], config), within_s=60), worker.output
         worker.process.terminate()
         worker.wait_for_end(within_s=40)
         assert worker.process.returncode == 0
+    assert not runs_tasks(slug[0], config)
+
+
+@pytest.mark.slow
+def test_a_host_with_one_process_has_a_worker_too(slug, config, release):
+    env = {**config, "PORT": str(free_port()), "RUN_WORKER_IN_WEB": "1", "WEB_CONCURRENCY": "1"}
+    with Program(PROCFILE["web"], cwd=slug[0], env=env) as web:
+        assert wait_until(lambda: runs_tasks(slug[0], config), within_s=90), web.output
+        web.process.terminate()
+        web.wait_for_end(within_s=40)
 
 
 @pytest.mark.slow

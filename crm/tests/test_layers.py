@@ -9,7 +9,7 @@ from django.conf import settings
 
 ROOT = Path(settings.BASE_DIR)
 # From left to right. What is in none of them and no edge is a service; apps only wires.
-BOTTOM = ("choices", "exceptions", "jobs")
+BOTTOM = ("choices", "exceptions")
 BASICS = ("encryption", "search")
 MODELS = ("models",)
 EDGES = ("tasks", "management", "admin", "api", "portal")

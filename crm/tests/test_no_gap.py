@@ -38,6 +38,7 @@ FIELDS = {
     models.Lender: ("aliases", ["one"], ["other"]),
     models.DocumentType: ("valid_days", 8, 9),
     models.RegulatoryLimit: ("value", 70, 60),
+    models.JobSchedule: ("ping_url", "https://one.example", "https://other.example"),
     models.User: ("first_name", "One", "Other"),
 }
 

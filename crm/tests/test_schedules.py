@@ -1,46 +1,210 @@
-import pytest
-from django.conf import settings as project
-from django_q.models import Schedule
+import datetime
+import threading
+from zoneinfo import ZoneInfo
 
-from crm import schedules, tasks
-from crm.models import AuditCheck, AuditSeal
+import pytest
+import time_machine
+from django.db import connection
+
+from crm import jobs, schedules, tasks
+from crm.choices import RunState
+from crm.models import AuditCheck, AuditSeal, JobRun, JobSchedule
+from crm.schedules import DAY, HOUR, Clock, Every, Schedule
 from crm.tests.audit.sealed import KEY, make_past
 
 pytestmark = pytest.mark.django_db
+PRAGUE = ZoneInfo("Europe/Prague")
+EIGHT = Clock(datetime.time(8))
+
+
+def at(*parts: int) -> datetime.datetime:
+    return datetime.datetime(*parts, tzinfo=PRAGUE)
+
+
+@pytest.fixture
+def daily(monkeypatch):
+    """The only schedule, since the 2nd of March at 07:00."""
+    daily = Schedule("tidy_jobs", "Tidy", EIGHT, DAY)
+    monkeypatch.setattr(schedules, "SCHEDULES", {daily.name: daily})
+    JobSchedule.objects.create(name=daily.name, since=at(2026, 3, 2, 7))
+    return daily
+
+
+def runs() -> list[tuple[str, str]]:
+    return list(JobRun.objects.order_by("slot").values_list("slot", "state"))
+
+
+# --- The calendar ---
+
+
+def test_two_years_have_each_day_once_at_the_wall_clocks_time_and_each_monday():
+    begin, end = at(2025, 1, 1), at(2027, 1, 1)
+    days = list(EIGHT.slots(begin, end))
+    assert len({slot.key for slot in days}) == 730
+    assert {slot.at.astimezone(PRAGUE).time() for slot in days} == {datetime.time(8)}
+    mondays = list(Clock(datetime.time(9), weekday=1).slots(begin, end))
+    assert len(mondays) == 104 and {slot.at.astimezone(PRAGUE).isoweekday() for slot in mondays} == {1}
+
+
+@pytest.mark.parametrize(
+    ("day", "hour"), [((2026, 3, 29), 3), ((2026, 10, 25), 2)], ids=["a time that the day skips", "one it has twice"]
+)
+def test_a_night_when_the_clock_changes_has_one_slot(day, hour):
+    found = list(Clock(datetime.time(2, 30)).slots(at(*day), at(*day) + DAY))
+    assert [slot.at.astimezone(PRAGUE).hour for slot in found] == [hour]
+    assert len({slot.key for slot in found}) == 1
+
+
+def test_a_slot_belongs_to_the_stretch_that_ends_with_it():
+    moment = at(2026, 3, 2, 8)
+    assert [slot.key for slot in EIGHT.slots(moment - HOUR, moment)] == ["2026-03-02T08:00"]
+    assert list(EIGHT.slots(moment, moment + HOUR)) == []
+
+
+def test_of_a_short_rhythm_only_the_newest_slot_counts():
+    found = list(Every(15).slots(at(2026, 3, 2, 8), at(2026, 3, 2, 9, 20)))
+    assert [slot.at for slot in found] == [at(2026, 3, 2, 9, 15)]
+    assert Every(15).count(at(2026, 3, 2, 8), at(2026, 3, 2, 9, 20)) == 5
+
+
+# --- The tick ---
+
+
+def test_a_due_slot_is_put_into_the_queue_once(daily):
+    assert schedules.tick(at(2026, 3, 2, 7, 59)) == []
+    [run] = schedules.tick(at(2026, 3, 2, 8))
+    assert (run.slot, run.due_at, run.state) == ("2026-03-02T08:00", at(2026, 3, 2, 8), RunState.QUEUED)
+    assert schedules.tick(at(2026, 3, 2, 8, 1)) == []
+
+
+def test_of_the_days_of_an_outage_the_last_is_run_and_the_others_are_told_as_missed(daily):
+    schedules.tick(at(2026, 3, 2, 8))
+    [run] = schedules.tick(at(2026, 3, 6, 10))
+    assert run.slot == "2026-03-06T08:00"
+    assert runs() == [
+        ("2026-03-02T08:00", "queued"),
+        ("2026-03-03T08:00", "missed"),
+        ("2026-03-04T08:00", "missed"),
+        ("2026-03-05T08:00", "missed"),
+        ("2026-03-06T08:00", "queued"),
+    ]
+
+
+def test_what_comes_later_than_its_grace_is_missed(daily, monkeypatch):
+    monkeypatch.setitem(schedules.SCHEDULES, daily.name, Schedule(daily.name, "Tidy", EIGHT, HOUR))
+    assert schedules.tick(at(2026, 3, 2, 9, 1)) == []
+    assert runs() == [("2026-03-02T08:00", "missed")]
+
+
+def test_a_pause_leaves_nothing_to_catch_up(daily):
+    row = JobSchedule.objects.get()
+    row.is_paused = True
+    row.save()
+    assert schedules.tick(at(2026, 3, 4, 9)) == []
+    with time_machine.travel(at(2026, 3, 4, 9), tick=False):
+        row.is_paused = False
+        row.save()
+    assert schedules.tick(at(2026, 3, 4, 10)) == []
+    assert [run.slot for run in schedules.tick(at(2026, 3, 5, 8))] == ["2026-03-05T08:00"]
+    assert len(runs()) == 1
+
+
+def test_an_earlier_time_does_not_run_the_day_again(daily):
+    schedules.tick(at(2026, 3, 2, 8))
+    with time_machine.travel(at(2026, 3, 2, 12), tick=False):
+        row = JobSchedule.objects.get()
+        row.at = datetime.time(7)
+        row.save()
+    assert schedules.tick(at(2026, 3, 2, 13)) == []
+    assert [run.slot for run in schedules.tick(at(2026, 3, 3, 7))] == ["2026-03-03T07:00"]
+
+
+def test_a_bad_schedule_stops_no_other(daily, monkeypatch):
+    class Broken(Clock):
+        def slots(self, after, until):
+            raise ValueError
+
+    monkeypatch.setitem(schedules.SCHEDULES, "broken", Schedule("broken", "x", Broken(datetime.time(8)), DAY))
+    monkeypatch.setattr(schedules, "SCHEDULES", dict(reversed(schedules.SCHEDULES.items())))
+    JobSchedule.objects.create(name="broken", since=at(2026, 3, 2, 7))
+    assert [run.name for run in schedules.tick(at(2026, 3, 2, 8))] == [daily.name]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_workers_that_tick_at_once_one_gets_each_slot(daily):
+    barrier = threading.Barrier(2)
+
+    def tick():
+        barrier.wait()
+        schedules.tick(at(2026, 3, 2, 8))
+        connection.close()
+
+    threads = [threading.Thread(target=tick) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(runs()) == 1
+
+
+# --- The table ---
 
 
 def names() -> list[str]:
-    return sorted(Schedule.objects.values_list("name", flat=True))
+    return sorted(JobSchedule.objects.values_list("name", flat=True))
 
 
-def test_with_a_key_the_worker_seals_every_hour_and_verifies_every_day(settings):
+def test_a_release_makes_what_is_missing_and_leaves_what_the_office_set(settings):
     settings.AUDIT_KEYS = [KEY]
     schedules.sync()
+    JobSchedule.objects.filter(name="verify_audit").update(at=datetime.time(6))
     schedules.sync()
-    assert names() == ["seal_audit", "verify_audit"]
-    assert Schedule.objects.get(name="seal_audit").schedule_type == Schedule.HOURLY
+    assert names() == sorted(schedules.SCHEDULES)
+    assert JobSchedule.objects.get(name="verify_audit").at == datetime.time(6)
+    assert schedules.SCHEDULES["verify_audit"].as_set(JobSchedule.objects.get(name="verify_audit")).at.hour == 6
 
 
-def test_what_the_office_has_changed_stays(settings):
-    settings.AUDIT_KEYS = [KEY]
-    schedules.sync()
-    Schedule.objects.filter(name="verify_audit").update(schedule_type=Schedule.WEEKLY)
-    schedules.sync()
-    assert Schedule.objects.get(name="verify_audit").schedule_type == Schedule.WEEKLY
-
-
-def test_without_a_key_there_is_nothing_to_run(settings):
-    settings.AUDIT_KEYS = [KEY]
-    schedules.sync()
+def test_without_a_key_nothing_is_sealed(settings):
     settings.AUDIT_KEYS = []
     schedules.sync()
-    assert names() == []
-    assert project.AUDIT_ANCHOR == ""
+    assert not {"seal_audit", "verify_audit"} & set(names())
 
 
-def test_the_tasks_do_it(settings):
+def test_every_schedule_is_a_job():
+    assert set(schedules.SCHEDULES) <= set(tasks.JOBS)
+
+
+def test_the_report_counts_what_the_calendar_expected(daily):
+    schedules.tick(at(2026, 3, 2, 8))
+    jobs.carry_out(JobRun.objects.get().pk, {daily.name: lambda progress: None})
+    schedules.tick(at(2026, 3, 4, 9))
+    [told] = schedules.report(at(2026, 3, 6, 9))
+    assert (told.expected, told.done, told.failed, told.missed) == (5, 1, 0, 3)
+    assert told.next_at == at(2026, 3, 7, 8)
+
+
+def test_old_runs_of_short_rhythms_go_first(monkeypatch):
+    now = at(2026, 3, 10, 8)
+    monkeypatch.setitem(schedules.SCHEDULES, "often", Schedule("often", "x", Every(1), HOUR))
+    for name, days, state in (
+        ("often", 3, "done"), ("often", 1, "done"), ("often", 3, "failed"), ("tidy_jobs", 3, "done"),
+        ("tidy_jobs", 500, "failed"), ("tidy_jobs", 500, "queued"),
+    ):  # fmt: skip
+        JobRun.objects.create(name=name, slot=f"{days} {state}", due_at=now - days * DAY, state=state)
+    assert schedules.tidy(now) == 2
+    assert {(run.name, run.slot) for run in JobRun.objects.all()} == {
+        ("often", "1 done"), ("often", "3 failed"), ("tidy_jobs", "3 done"), ("tidy_jobs", "500 queued"),
+    }  # fmt: skip
+
+
+# --- The jobs ---
+
+
+def test_the_jobs_do_it(settings):
     settings.AUDIT_KEYS = [KEY]
     make_past()
-    assert "1 seals, waiting: none" in tasks.seal_audit()
-    assert tasks.verify_audit() is True
+    for name in ("seal_audit", "verify_audit", "tidy_jobs"):
+        tasks.run_job(jobs.enqueue(name).pk)
+    assert [run.state for run in JobRun.objects.all()] == [RunState.DONE] * 3
+    assert JobRun.objects.get(name="seal_audit").counts["seals"] == 1
     assert (AuditSeal.objects.count(), AuditCheck.objects.get().is_whole) == (1, True)

@@ -1,6 +1,7 @@
 import os
 import signal
 import sys
+import time
 
 import pytest
 from django.conf import settings
@@ -13,6 +14,7 @@ from project.env import ROOT
 pytestmark = pytest.mark.slow
 
 MANAGE = [sys.executable, str(ROOT / "manage.py")]
+WITH_JOBS = [sys.executable, "-m", "crm.tests.worker_with_jobs"]
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,9 @@ def desk(tmp_path_factory):
         SECRET_KEY=settings.SECRET_KEY,
         SEARCH_KEY=settings.SEARCH_KEY,
         FIELD_ENCRYPTION_KEY=settings.FIELD_ENCRYPTION_KEY[0],
+        DJANGO_SETTINGS_MODULE="project.settings",
     )
+    env["PYTHONPATH"] = f"{env['PYTHONPATH']}{os.pathsep}{ROOT}"
     run(folder, env, "migrate")
     return folder, env
 
@@ -44,17 +48,30 @@ def start(desk):
     folder, env = desk
     started = []
 
-    def start_command(*arguments, **variables):
-        program = Program([*MANAGE, *arguments], cwd=folder, env={**env, **variables})
+    def start_command(*arguments, said: str = "The worker runs", least: int = 12, **variables):
+        program = Program([*(arguments or WITH_JOBS)], cwd=folder, env={**env, **variables})
         started.append(program)
-        program.wait_for("running.")
-        # Sentinel, pusher, monitor and two workers stand below the main process.
-        assert wait_until(lambda: len(program.pids()) >= 6, within_s=20), program.output
+        program.wait_for(said)
+        # Of each queue: a main process, sentinel, pusher, monitor and two workers.
+        assert wait_until(lambda: len(program.pids()) >= least, within_s=20), program.output
         return program
 
     yield start_command
     for program in started:
         program.__exit__()
+    run(
+        folder,
+        env,
+        "shell",
+        "-c",
+        "from crm.models import *; from django_q.models import OrmQ; OrmQ.objects.all().delete(); JobRun.objects.all().delete(); Heartbeat.objects.all().delete()",
+    )
+
+
+@pytest.fixture
+def plain(start):
+    """django-q2's own command."""
+    return lambda: start(*MANAGE, "qcluster", said="", least=6)
 
 
 def children(pid: int) -> list[int]:
@@ -62,75 +79,114 @@ def children(pid: int) -> list[int]:
         return [int(child) for child in listed.read().split()]
 
 
-def start_long_task(desk, program):
+def ask(desk, code: str) -> str:
+    """What a process of its own sees in the database."""
     folder, env = desk
-    run(folder, env, "shell", "-c", "from django_q.tasks import async_task; async_task('time.sleep', 300)")
-    program.wait_for("processing")
+    return run(folder, env, "shell", "-v", "0", "-c", f"from crm import jobs\nfrom crm.models import *\n{code}").strip()
 
 
-def test_idle_worker_ends_on_one_term_to_its_whole_group(start):
-    worker = start("worker")
-    worker.signal_group(signal.SIGTERM)
+def states(desk) -> str:
+    return ask(desk, "print(*JobRun.objects.exclude(name='tidy_jobs').order_by('pk').values_list('state', flat=True))")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_idle_worker_ends_on_one_signal_to_its_whole_group(start, number):
+    worker = start(*MANAGE, "worker")
+    worker.signal_group(number)
     worker.wait_for_end()
     assert worker.process.returncode == 0
 
 
-def test_plain_cluster_hangs_on_term_to_its_whole_group(start):
+def test_plain_cluster_hangs_on_term_to_its_whole_group(plain):
     """A race that it loses mostly, not always: the sentinel dies while the main process waits for it to wake up."""
 
     def hangs() -> bool:
-        plain = start("qcluster")
-        plain.signal_group(signal.SIGTERM)
-        return not wait_until(lambda: plain.process.poll() is not None, within_s=6)
+        cluster = plain()
+        cluster.signal_group(signal.SIGTERM)
+        return not wait_until(lambda: cluster.process.poll() is not None, within_s=6)
 
     assert any(hangs() for _ in range(8)), "django-q2 got better: see supervisor"
 
 
-def test_killed_cluster_leaves_no_orphan_and_fails(start):
-    worker = start("worker")
-    [cluster] = children(worker.process.pid)
-    os.kill(cluster, signal.SIGKILL)
-    worker.wait_for_end()
-    assert worker.process.returncode == 1
-
-
-def test_plain_cluster_leaves_orphans_when_killed(start):
-    plain = start("qcluster")
-    plain.process.kill()
-    plain.process.wait()
-    assert not wait_until(lambda: not plain.pids(), within_s=4), "django-q2 got better: see supervisor"
+def test_plain_cluster_leaves_orphans_when_killed(plain):
+    cluster = plain()
+    cluster.process.kill()
+    cluster.process.wait()
+    assert not wait_until(lambda: not cluster.pids(), within_s=4), "django-q2 got better: see supervisor"
 
 
 def test_killed_supervisor_leaves_no_orphan(start):
-    worker = start("worker")
+    worker = start()
     worker.process.kill()
     worker.wait_for_end()
 
 
-def test_running_task_outlives_the_first_signal_and_not_the_second(start, desk):
-    worker = start("worker")
-    start_long_task(desk, worker)
-    worker.process.terminate()
-    assert not wait_until(lambda: worker.process.poll() is not None, within_s=4), worker.output
+def test_a_killed_queue_is_started_again_and_leaves_no_orphan(start, desk):
+    worker = start()
+    before = set(worker.pids())
+    cluster = children(worker.process.pid)[0]
+    os.kill(cluster, signal.SIGKILL)
+    worker.wait_for("again: its main process has ended")
+    assert wait_until(lambda: len(worker.pids()) == len(before), within_s=30), worker.output
+    assert len(before - set(worker.pids())) == 6
+    ask(desk, "jobs.enqueue('tidy_jobs', slot='1')")
+    assert wait_until(lambda: "done" in ask(desk, "print(JobRun.objects.get(slot='1').state)"), within_s=60)
+
+
+def test_killed_processes_of_an_idle_queue_are_noticed(start, desk):
+    """All of its workers at once: django-q2 forks new ones, which wait for a lock that a dead one holds."""
+    worker = start(SILENCE_S="4")
+    for cluster in children(worker.process.pid):
+        [sentinel] = [pid for pid in children(cluster) if children(pid)]
+        for pid in children(sentinel):
+            os.kill(pid, signal.SIGKILL)
+    ask(desk, "jobs.enqueue('tidy_jobs', slot='1')")
+    assert wait_until(lambda: "done" in ask(desk, "print(JobRun.objects.get(slot='1').state)"), within_s=90), (
+        worker.output
+    )
+
+
+def test_a_running_job_goes_back_into_the_queue_when_the_worker_stops(start, desk):
+    worker = start()
+    ask(desk, "jobs.enqueue('endless', slot='1', queue='long')")
+    assert wait_until(lambda: "running" in states(desk), within_s=60), worker.output
     worker.process.terminate()
     worker.wait_for_end()
     assert worker.process.returncode == 0
+    assert states(desk) == "queued"
+    start()
+    assert wait_until(lambda: "running" in states(desk), within_s=60)
+
+
+def test_a_job_that_hears_nothing_is_killed_with_the_worker_in_time(start, desk):
+    worker = start()
+    ask(desk, "jobs.enqueue('endless', slot='1', queue='long', deaf=True)")
+    assert wait_until(lambda: "running" in states(desk), within_s=60), worker.output
+    began = time.monotonic()
+    worker.process.terminate()
+    worker.wait_for_end()
+    assert time.monotonic() - began < 10
+    assert states(desk) == "queued"
+
+
+def test_two_long_jobs_do_not_delay_a_quick_one(start, desk):
+    start()
+    ask(desk, "[jobs.enqueue('endless', slot=str(n), queue='long') for n in range(3)]")
+    assert wait_until(lambda: states(desk).split() == ["running", "running", "queued"], within_s=60)
+    ask(desk, "jobs.enqueue('tidy_jobs', slot='quick')")
+    assert wait_until(lambda: "done" in ask(desk, "print(JobRun.objects.get(slot='quick').state)"), within_s=30)
+
+
+def test_check_worker_is_content_only_where_a_worker_runs_tasks(start, desk):
     folder, env = desk
-    run(folder, env, "shell", "-c", "from django_q.models import OrmQ; OrmQ.objects.all().delete()")
-
-
-def test_probe_is_true_only_where_a_worker_runs_tasks(start, desk):
-    folder, env = desk
-    start("worker")
-    assert "The worker runs tasks." in run(folder, env, "worker", "--probe")
-
-
-@pytest.mark.django_db(transaction=True)
-def test_probe_without_a_worker_fails_and_leaves_nothing_behind():
-    from django_q.models import OrmQ, Task
-
-    assert supervisor.probe(within_s=0.3) is False
-    assert (OrmQ.objects.count(), Task.objects.count()) == (0, 0)
+    with Program([*MANAGE, "check_worker"], cwd=folder, env=env) as program:
+        program.wait_for_end(within_s=60)
+        assert program.process.returncode == 1 and "manage.py worker" in program.output
+    start()
+    assert wait_until(
+        lambda: "done" in ask(desk, "print('done' if Heartbeat.objects.count() == 2 else '')"), within_s=60
+    )
+    assert "The worker runs tasks." in run(folder, env, "check_worker")
 
 
 @pytest.mark.django_db(transaction=True)

@@ -1,23 +1,15 @@
 import sys
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand
 
 from crm import supervisor
 
-PROBE_WITHIN_S = 45
-
 
 class Command(BaseCommand):
-    help = "Runs the queue's worker processes until SIGTERM or SIGINT; a second signal kills running tasks too."
-
-    def add_arguments(self, parser):
-        parser.add_argument(
-            "--probe", action="store_true", help="Put a task into the queue and fail unless a worker elsewhere runs it."
-        )
+    help = (
+        "Runs jobs and keeps the clock until SIGTERM or SIGINT: then running jobs stop at their next chunk and go back "
+        "into the queue. A second signal kills at once."
+    )
 
     def handle(self, *args, **options):
-        if not options["probe"]:
-            sys.exit(supervisor.supervise())
-        if not supervisor.probe(within_s=PROBE_WITHIN_S):
-            raise CommandError(f"No worker ran a task within {PROBE_WITHIN_S} s.")
-        self.stdout.write("The worker runs tasks.")
+        sys.exit(supervisor.supervise())

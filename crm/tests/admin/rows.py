@@ -75,6 +75,7 @@ MAKERS = {
     ),
     models.ImportRun: lambda: models.ImportRun.objects.create(file_name="a.csv", user=factories.make_user()),
     models.ExportRun: lambda: models.ExportRun.objects.create(model="client", format="xlsx"),
+    models.JobSchedule: lambda: models.JobSchedule.objects.create(name=f"job {next(_numbers)}"),
     models.JobRun: lambda: models.JobRun.objects.create(name="job", slot=str(next(_numbers))),
     models.BackupRun: lambda: models.BackupRun.objects.create(file_name="a.enc"),
     models.MessageLog: lambda: models.MessageLog.objects.create(

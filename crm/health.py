@@ -1,0 +1,39 @@
+"""Whether the office's machinery works: said in one sentence that names what is wrong, or in none."""
+
+import datetime
+
+from django.utils.translation import gettext as _
+
+from crm import values
+from crm.models import Heartbeat, JobRun
+
+ALIVE_WITHIN = datetime.timedelta(seconds=90)
+WAITS_AT_MOST = datetime.timedelta(minutes=5)
+
+
+def worker_trouble(now: datetime.datetime) -> str:
+    """Empty where some worker ran a task or got on with a job a moment ago, and nothing due waits."""
+    return silence(now) or waiting(now)
+
+
+def silence(now: datetime.datetime) -> str:
+    seen = Heartbeat.objects.newest()
+    if seen and now - seen < ALIVE_WITHIN:
+        return ""
+    progressed = JobRun.objects.order_by("-progressed_at").exclude(progressed_at=None)
+    moments = [seen, progressed.values_list("progressed_at", flat=True).first()]
+    last = max((each for each in moments if each), default=None)
+    if last is None:
+        return _("No worker has run yet: reminders, reports and backups wait. Start it with: manage.py worker")
+    if now - last < ALIVE_WITHIN:
+        return ""
+    return _(
+        "No worker has run since %(when)s: reminders, reports and backups wait. Start it with: manage.py worker"
+    ) % {"when": values.moment(last)}
+
+
+def waiting(now: datetime.datetime) -> str:
+    run = JobRun.objects.waiting().filter(due_at__lt=now - WAITS_AT_MOST).order_by("due_at").first()
+    if run is None:
+        return ""
+    return _("The job %(job)s has waited since %(when)s.") % {"job": run.name, "when": values.moment(run.due_at)}

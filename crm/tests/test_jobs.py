@@ -1,0 +1,248 @@
+import datetime
+import threading
+
+import pytest
+import time_machine
+from django.db import connection
+from django.utils import timezone
+from django_q.models import OrmQ
+
+from crm import health, jobs, tasks
+from crm.choices import RunState, Source
+from crm.exceptions import ReasonMissing
+from crm.models import Client, Heartbeat, JobRun, JobSchedule
+from crm.tests import factories
+
+pytestmark = pytest.mark.django_db
+MINUTE = datetime.timedelta(minutes=1)
+BODY = "Alice Nováková, 850101/1235"
+
+
+def carry_out(run, work) -> JobRun:
+    jobs.carry_out(run.pk, {run.name: work})
+    run.refresh_from_db()
+    return run
+
+
+def fail(progress):
+    raise ValueError(BODY)
+
+
+def test_a_slot_is_put_into_the_queue_once_with_one_knock():
+    first = jobs.enqueue("job", slot="2026-03-02T08:00")
+    assert jobs.enqueue("job", slot="2026-03-02T08:00") is None
+    assert jobs.enqueue("job", slot="2026-03-03T08:00") is not None
+    assert jobs.enqueue("job") and jobs.enqueue("job")
+    assert (first.state, OrmQ.objects.count()) == (RunState.QUEUED, 4)
+    assert set(OrmQ.objects.values_list("key", flat=True)) == {"quick"}
+
+
+def test_a_run_says_what_came_of_it_and_who_asked(manager):
+    run = jobs.enqueue("job", queue="long", user=manager, case=5)
+
+    def work(progress):
+        progress.log("half of it")
+        progress(1, 2)
+        factories.make_client("Alice")
+        return {"cases": progress.arguments["case"]}
+
+    run = carry_out(run, work)
+    assert (run.state, run.counts, run.done_count, run.total_count) == (RunState.DONE, {"cases": 5}, 1, 2)
+    assert "half of it" in run.log and run.finished_at and run.attempts == 1
+    row = Client.history.get()
+    assert (row.source, row.operation_id, row.history_user_id) == (Source.JOB, run.operation_id, manager.pk)
+
+
+def test_a_knock_too_many_does_nothing():
+    run, done = jobs.enqueue("job"), []
+    for _ in range(3):
+        carry_out(run, lambda progress: done.append(1))
+    assert len(done) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_workers_one_runs_it():
+    run, done, barrier = jobs.enqueue("job"), [], threading.Barrier(2)
+
+    def knock():
+        barrier.wait()
+        jobs.carry_out(run.pk, {"job": lambda progress: done.append(1)})
+        connection.close()
+
+    threads = [threading.Thread(target=knock) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(done) == 1
+
+
+def test_what_always_raises_is_tried_three_times_and_keeps_nothing_personal():
+    run, start = jobs.enqueue("job"), timezone.now()
+    for minutes, state, attempts in ((0, "queued", 1), (0.5, "queued", 1), (1.1, "queued", 2), (7, "failed", 3), (60, "failed", 3)):  # fmt: skip
+        with time_machine.travel(start + minutes * MINUTE, tick=True):
+            jobs.sweep(timezone.now())
+            run = carry_out(run, fail)
+        assert (run.state, run.attempts) == (state, attempts)
+    assert run.message.startswith("ValueError (test_jobs.py:")
+    assert "Alice" not in f"{run.message} {run.log}" and "1235" not in f"{run.message} {run.log}"
+
+
+def test_a_rule_that_says_no_is_not_asked_again():
+    def refuse(progress):
+        raise ReasonMissing()
+
+    run = carry_out(jobs.enqueue("job"), refuse)
+    assert (run.state, run.attempts, run.message) == (RunState.FAILED, 1, str(ReasonMissing()))
+
+
+def test_a_waiting_run_is_cancelled_at_once_and_a_running_one_at_its_next_chunk(manager):
+    waiting = jobs.enqueue("job")
+    jobs.cancel(waiting, by=manager)
+    done = []
+    assert carry_out(waiting, lambda progress: done.append(1)).state == RunState.FAILED and not done
+    with pytest.raises(jobs.NotRunnable):
+        jobs.cancel(waiting, by=manager)
+
+    def long(progress):
+        for number in range(3):
+            progress(number, 3)
+            if number == 1:
+                jobs.cancel(running, by=manager)
+                progress.is_cancelled = JobRun.objects.get(pk=running.pk).is_cancelled  # what the beat brings
+            done.append(number)
+
+    running = jobs.enqueue("job")
+    running = carry_out(running, long)
+    assert (running.state, done) == (RunState.FAILED, [0, 1])
+    assert "cancel" in running.message.lower() or "zrušeno" in running.message.lower()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_beat_writes_progress_and_brings_the_cancelling(monkeypatch, manager):
+    monkeypatch.setattr(jobs, "BEAT_EVERY_S", 0.05)
+    run, seen = jobs.enqueue("job"), threading.Event()
+
+    def work(progress):
+        progress(3, 10)
+        for _ in range(200):
+            if JobRun.objects.get(pk=run.pk).done_count == 3:
+                break
+            seen.wait(0.05)
+        jobs.cancel(run, by=manager)
+        for _ in range(200):
+            progress(4, 10)
+            seen.wait(0.05)
+
+    assert (carry_out(run, work).state, run.done_count) == (RunState.FAILED, 4)
+
+
+def test_an_interrupted_run_goes_back_and_loses_no_attempt(monkeypatch):
+    stopping = threading.Event()
+    monkeypatch.setattr(jobs, "stopping", stopping)
+    run = jobs.enqueue("job")
+    OrmQ.objects.all().delete()
+
+    def work(progress):
+        stopping.set()
+        progress(1)
+
+    run = carry_out(run, work)
+    assert (run.state, run.attempts, OrmQ.objects.count()) == (RunState.QUEUED, 0, 1)
+    stopping.clear()
+    assert carry_out(run, lambda progress: None).state == RunState.DONE
+
+
+def test_what_a_killed_worker_was_running_is_brought_back_three_times_at_most():
+    run = jobs.enqueue("job")
+    for attempts in (1, 2, 3):
+        JobRun.objects.filter(pk=run.pk).update(state="running", attempts=attempts, beat_at=timezone.now())
+        jobs.sweep(timezone.now() + jobs.SILENT - MINUTE / 60)
+        assert JobRun.objects.get().state == "running"
+        jobs.sweep(timezone.now() + jobs.SILENT + MINUTE / 60)
+        assert JobRun.objects.get().state == ("queued" if attempts < 3 else "failed")
+
+
+def test_who_was_taken_for_dead_does_not_write_over_the_next(monkeypatch):
+    run, ended = jobs.enqueue("job"), []
+
+    def slow(progress):
+        JobRun.objects.filter(pk=run.pk).update(beat_at=timezone.now() - 5 * MINUTE)
+        jobs.sweep(timezone.now())
+        carry_out(JobRun.objects.get(pk=run.pk), lambda progress: {"by": "the second"})
+        progress.is_taken_over = True  # what the beat brings
+        progress(1)
+        ended.append(1)
+
+    run = carry_out(run, slow)
+    assert (run.state, run.counts, ended) == (RunState.DONE, {"by": "the second"}, [])
+
+
+def test_a_lost_knock_is_made_again_where_nobody_waits_to_be_heard():
+    run = jobs.enqueue("job")
+    later = timezone.now() + 2 * MINUTE
+    jobs.sweep(later)
+    assert OrmQ.objects.count() == 1  # it stands in the queue: a worker is awaited, not a knock
+    OrmQ.objects.update(lock=later + 60 * MINUTE)  # taken out by a worker that was killed
+    jobs.sweep(timezone.now() + MINUTE / 6)
+    assert OrmQ.objects.count() == 1
+    jobs.sweep(later)
+    jobs.sweep(later)
+    assert OrmQ.objects.count() == 2
+    assert carry_out(run, lambda progress: None).state == RunState.DONE
+
+
+def test_a_failed_run_is_tried_again_by_hand(manager):
+    def refuse(progress):
+        raise ReasonMissing()
+
+    run = carry_out(jobs.enqueue("job"), refuse)
+    jobs.retry(run, by=manager)
+    run = carry_out(run, lambda progress: None)
+    assert (run.state, run.user) == (RunState.DONE, manager)
+    with pytest.raises(jobs.NotRunnable):
+        jobs.retry(run, by=manager)
+
+
+def test_pings_tell_of_begin_end_and_failure_and_may_fail_themselves(monkeypatch):
+    asked = []
+    JobSchedule.objects.create(name="job", ping_url="http://127.0.0.1:9/abc/")
+
+    def urlopen(address, timeout):
+        asked.append(address)
+        raise OSError
+
+    monkeypatch.setattr(jobs.urllib.request, "urlopen", urlopen)
+    assert carry_out(jobs.enqueue("job"), lambda progress: None).state == RunState.DONE
+    assert asked == ["http://127.0.0.1:9/abc/start", "http://127.0.0.1:9/abc"]
+    asked.clear()
+    carry_out(jobs.enqueue("job"), fail)
+    assert asked == ["http://127.0.0.1:9/abc/start"]  # it will be tried again
+
+
+# --- Health ---
+
+
+def test_no_worker_is_told_until_one_beats(settings):
+    now = timezone.now()
+    assert "manage.py worker" in health.worker_trouble(now)
+    tasks.beat()
+    assert health.worker_trouble(timezone.now()) == ""
+    assert health.worker_trouble(now + 2 * MINUTE)
+
+
+def test_two_long_jobs_are_not_a_dead_queue():
+    now = timezone.now()
+    Heartbeat.objects.beat("a", now - 5 * MINUTE)
+    JobRun.objects.create(name="job", slot="1", state="running", progressed_at=now - MINUTE)
+    assert health.worker_trouble(now) == ""
+    assert health.worker_trouble(now + MINUTE)
+
+
+def test_what_is_due_and_waits_is_told():
+    now = timezone.now()
+    Heartbeat.objects.beat("a", now)
+    jobs.enqueue("job", due_at=now - 6 * MINUTE)
+    assert "job" in health.worker_trouble(now)
+    JobRun.objects.update(due_at=now - 4 * MINUTE)
+    assert health.worker_trouble(now) == ""
