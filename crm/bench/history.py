@@ -39,4 +39,4 @@ def _bytes(model) -> Measured:
         cursor.execute("SELECT pg_total_relation_size(%s)", [history._meta.db_table])
         [total] = cursor.fetchone()
     each = total / max(1, history.objects.count())
-    return Measured(f"history of a {model._meta.verbose_name}", each, f"{each:,.0f} bytes a row, with its indexes")
+    return Measured(f"history of a {model.__name__}", each, f"{each:,.0f} bytes a row, with its indexes")
