@@ -12,6 +12,7 @@ from crm import values
 from crm.admin.paging import CappedPaginator
 from crm.audit.changes import describe, told_fields, whole
 from crm.encryption import encrypted_names
+from crm.models.base import sees_all_cases
 
 PER_PAGE = 50
 REASON = "history_change_reason"
@@ -40,7 +41,7 @@ class HistoryPages:
             raise Http404 from error
         # Whose a deleted record was cannot be asked any more, so only who sees everything sees its history.
         stands = self.model._default_manager.filter(pk=key).exists()
-        if stands or not request.user.has_perm("crm.view_all_cases"):
+        if stands or not sees_all_cases(request.user):
             raise Http404
         if not self.model.history.filter(**{self.opts.pk.attname: key}).exists():
             raise Http404

@@ -18,7 +18,7 @@ from crm.admin import badges
 from crm.admin.forms import CrmForm, select
 from crm.admin.ui import action
 from crm.audit import past
-from crm.audit.changes import compare
+from crm.audit.changes import compare, may_read
 from crm.choices import CaseStatus
 from crm.encryption import encrypted_names
 from crm.exceptions import CrmError
@@ -71,6 +71,8 @@ class PastMixin:
         [record] = compare([(row, past.newest(self.model, [key]).get(key))], request.user)
         sections = []
         for model, column in past.CHILDREN[self.model].items():
+            if not may_read(request.user, model):
+                continue
             then = {each.id: each for each in self._seen(request, model, past.versions(model, at, **{column: key}))}
             today = {each.id: each for each in self._seen(request, model, past.versions(model, now, **{column: key}))}
             added = [(each, None) for number, each in today.items() if number not in then]

@@ -25,6 +25,7 @@ from crm.models import (
     Note,
     Property,
 )
+from crm.models.base import sees_all_cases
 from crm.models.history import CHANGED, CREATED, DELETED
 
 PER_PAGE = 50
@@ -105,7 +106,7 @@ def cases(user, at: datetime.datetime, *, before: str = "", where: dict | None =
     history = Case.history.model.objects
     live = Case.objects.visible_to(user)
     gone = history.none()
-    if user.has_perm("crm.view_all_cases"):
+    if sees_all_cases(user):
         standing = Case.objects.filter(pk=OuterRef("id"))
         later = history.filter(id=OuterRef("id"), history_id__gt=OuterRef("history_id"))
         gone = history.filter(~Exists(standing), ~Exists(later), history_type=DELETED, history_date__gt=at)

@@ -5,9 +5,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import time_machine
+from django.contrib.auth.models import Permission
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
 from crm import models, roles, workflow
 from crm.tests import factories
@@ -131,6 +133,31 @@ def test_another_advisers_case_of_my_client_is_not_told(client, settings, case, 
     client.force_login(adviser)
     answer = client.get(page(case.client))
     assert answer.status_code == 200 and case.reference not in answer.content.decode()
+
+
+def test_children_that_the_reader_may_not_view_are_not_there(client, case):
+    models.Commission.objects.create(case=case, expected_czk=98765)
+    reader = factories.make_user(roles.CLIENT, language="en")
+    reader.is_staff = True
+    reader.save()
+    client.force_login(reader)
+    for row, code, sections in (
+        (case.client, "view_client", []),
+        (case, "view_case", []),
+        (case, "view_property", ["Properties"]),
+    ):
+        reader.user_permissions.add(Permission.objects.get(codename=code))
+        answer = client.get(page(row, timezone.localtime().isoformat(timespec="microseconds")[:26]))
+        assert [section["title"] for section in answer.context["sections"]] == sections
+
+
+def test_a_deleted_case_is_in_the_list_and_has_its_page_for_an_adviser_who_sees_everybodys(client, case, adviser):
+    reference, address = case.reference, page(case)
+    case.delete()
+    client.force_login(adviser)
+    listed = client.get(reverse("admin:crm_case_changelist"), {"as_of": THEN}).content.decode()
+    assert reference in listed
+    assert client.get(address).status_code == 200
 
 
 def test_nothing_is_saved_in_the_past(client, case, jana):
