@@ -6,9 +6,10 @@ One UNION of index scans, each cut to what a page can need, finds the page; a qu
 import dataclasses
 import datetime
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from django.db import connection, models
+from django.db.models import Exists, OuterRef, Subquery
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
@@ -97,12 +98,30 @@ def people(client_id: int, user) -> list[tuple[int, str]]:
     return sorted(found.items(), key=lambda pair: pair[1])
 
 
-def _case_ids(history: models.Manager, client_id: int, user, name: str) -> list[int]:
-    """Of the cases that these history rows tell of, also of deleted ones where the reader sees everybody's."""
-    found = set(history.filter(client_id=client_id).order_by().values_list(name, flat=True).distinct())
+# The cases that a timeline tells of, also deleted ones where the reader sees everybody's. Of a case that was given to
+# another client, until when it is told; else None.
+Cases = dict[int, datetime.datetime | None]
+
+
+def _cases_of(client_id: int, user) -> Cases:
+    """What became of a case at another client is that one's affair: it is told until the change that moved it."""
+    history = Case.history.model.objects.order_by()
+    newer = history.filter(id=OuterRef("id"), history_id__gt=OuterRef("history_id"))
+    last_here = history.filter(~Exists(newer.filter(client_id=client_id)), client_id=client_id)
+    moved = newer.order_by("history_id").values("history_date")[:1]
+    return _seen(dict(last_here.annotate(moved_at=Subquery(moved)).values_list("id", "moved_at")), user)
+
+
+def _cases_as_party(client_id: int, user) -> Cases:
+    parties = CaseParty.history.filter(client_id=client_id).order_by()
+    return _seen(dict.fromkeys(parties.values_list("case_id", flat=True).distinct()), user)
+
+
+def _seen(cases: Cases, user) -> Cases:
     if not sees_all_cases(user):
-        found &= set(Case.objects.visible_to(user).filter(pk__in=found).order_by().values_list("pk", flat=True))
-    return sorted(found)
+        seen = set(Case.objects.visible_to(user).filter(pk__in=cases).order_by().values_list("pk", flat=True))
+        cases = {key: until for key, until in cases.items() if key in seen}
+    return dict(sorted(cases.items()))
 
 
 # --- The query ---
@@ -125,7 +144,7 @@ class _Part:
 
 
 def _parts(client_id: int, user, asked: Filters) -> Iterator[_Part]:
-    cases = _case_ids(Case.history, client_id, user, "id")
+    cases = _cases_of(client_id, user)
     if asked.kind in ("", CREATED, CHANGED, DELETED):
         for model in TRACKED:
             if asked.model not in (None, model) or not may_read(user, model):
@@ -136,29 +155,44 @@ def _parts(client_id: int, user, asked: Filters) -> Iterator[_Part]:
                 yield part
     if asked.model is not None:
         return
-    of_cases = _among("case_id", cases)
     if asked.user_id is None and asked.kind in ("", OLDER) and may_read(user, Note):
-        yield _other(OLDER, Note, f"{of_cases} AND kind <> %s", [*cases, NoteKind.NOTE.value], asked)
-    if asked.user_id is None and asked.kind in ("", MESSAGE):
-        yield _other(MESSAGE, MessageLog, of_cases, cases, asked)
-        yield _other(SENT, MessageLog, f"{of_cases} AND sent_at IS NOT NULL", cases, asked, at="sent_at")
+        condition, keys = _of_cases("case_id", cases, "created_at")
+        yield _other(OLDER, Note, f"{condition} AND kind <> %s", [*keys, NoteKind.NOTE.value], asked)
+    # A message is part of its case; nobody but a manager may view the list of all.
+    if asked.user_id is None and asked.kind in ("", MESSAGE) and may_read(user, Case):
+        condition, keys = _of_cases("case_id", cases, "created_at")
+        yield _other(MESSAGE, MessageLog, condition, keys, asked)
+        condition, keys = _of_cases("case_id", cases, "sent_at")
+        yield _other(SENT, MessageLog, f"{condition} AND sent_at IS NOT NULL", keys, asked, at="sent_at")
     if asked.kind in ("", EXPORT):
-        runs = f"id IN (SELECT run_id FROM {_table(ExportedClient)} WHERE client_id = %s)"  # noqa: S608
-        yield _other(EXPORT, ExportRun, runs, [client_id], asked, who=("user_id", "user_name"))
+        lists = [model._meta.model_name for model in (Client, Case) if may_read(user, model)]
+        runs = f"id IN (SELECT run_id FROM {_table(ExportedClient)} WHERE client_id = %s) AND {_among('model', lists)}"  # noqa: S608
+        yield _other(EXPORT, ExportRun, runs, [client_id, *lists], asked, who=("user_id", "user_name"))
 
 
-def _belonging(model, client_id: int, cases: list[int], user) -> tuple[str, list]:
+def _belonging(model, client_id: int, cases: Cases, user) -> tuple[str, list]:
     if model is Client:
         return "id = %s", [client_id]
     if model in OF_CLIENT:
         return "client_id = %s", [client_id]
     if model is Case:
-        return _among("id", cases), cases
+        return _of_cases("id", cases, "history_date")
+    condition, keys = _of_cases("case_id", cases, "history_date")
     if model is CaseParty:  # also where the client is a party of somebody else's case; its other parties are not his
-        elsewhere = _case_ids(model.history, client_id, user, "case_id")
-        both = f"({_among('case_id', cases)} OR client_id = %s AND {_among('case_id', elsewhere)})"
-        return both, [*cases, client_id, *elsewhere]
-    return _among("case_id", cases), cases
+        elsewhere = _cases_as_party(client_id, user)
+        both = f"({condition} OR client_id = %s AND {_among('case_id', elsewhere)})"
+        return both, [*keys, client_id, *elsewhere]
+    return condition, keys
+
+
+def _of_cases(column: str, cases: Cases, at: str) -> tuple[str, list]:
+    standing = [key for key, until in cases.items() if until is None]
+    conditions, values = [_among(column, standing)], standing
+    for key, until in cases.items():
+        if until is not None:
+            conditions.append(f"{column} = %s AND {at} <= %s")
+            values += [key, connection.ops.adapt_datetimefield_value(until)]
+    return f"({' OR '.join(conditions)})", values
 
 
 def _history_part(model, condition: str, keys: list, asked: Filters) -> _Part | None:
@@ -178,8 +212,9 @@ def _history_part(model, condition: str, keys: list, asked: Filters) -> _Part | 
 
 
 def _changed(model, name: str) -> str | None:
-    """SQL: this version says something else of the field than the version before. Encrypted values are compared as they
-    are stored, since the history keeps the token of what did not change."""
+    """SQL: this version says something else of the field than the version before, or it is the first one (also of a
+    restored record) and says something. Encrypted values are compared as they are stored, since the history keeps the
+    token of what did not change."""
     field = next((each for each in told_fields(model) if each.name == name), None)
     if field is None:
         return None
@@ -189,7 +224,14 @@ def _changed(model, name: str) -> str | None:
         "ORDER BY p.history_id DESC LIMIT 1)"
     )
     differs = "IS DISTINCT FROM" if connection.vendor == "postgresql" else "IS NOT"
-    return f"(history_type = '~' AND h.{column} {differs} {before})"
+    return f"(history_type = '~' AND h.{column} {differs} {before} OR history_type = '+' AND {_says(field, column)})"
+
+
+def _says(field, column: str) -> str:
+    if isinstance(field, models.BooleanField):
+        return f"h.{column}"
+    is_text = isinstance(field, models.CharField | models.TextField)
+    return f"h.{column} IS NOT NULL" + (f" AND h.{column} <> ''" if is_text else "")
 
 
 def _other(name: str, model, condition: str, values: list, asked: Filters, *, at="created_at", who=()) -> _Part:
@@ -229,7 +271,7 @@ def _table(model) -> str:
     return connection.ops.quote_name(model._meta.db_table)
 
 
-def _among(column: str, keys: list) -> str:
+def _among(column: str, keys: Collection) -> str:
     return f"{column} IN ({', '.join(['%s'] * len(keys))})" if keys else "1 = 0"
 
 

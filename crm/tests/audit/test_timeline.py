@@ -8,7 +8,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from crm import models, roles, workflow
-from crm.audit import timeline
+from crm.audit import timeline, undo
 from crm.audit.timeline import Filters, page_of
 from crm.choices import AuditKind, Source
 from crm.models import operation
@@ -124,6 +124,74 @@ def test_what_a_person_may_not_view_is_left_out(case):
     reader.user_permissions.set(Permission.objects.filter(codename__in=["view_client", "view_case"]))
     entries = page_of(case.client_id, reader).entries
     assert {entry.change.model for entry in entries} == {models.Client, models.Case}
+
+
+def test_who_may_not_view_cases_is_told_of_no_message_and_no_list_of_cases_that_went_out(case, manager):
+    models.MessageLog.objects.create(claim_key="1", case=case, recipient="alice@example.com", subject=case.reference)
+    for name in ("client", "case"):
+        run = models.ExportRun.objects.create(model=name, format="xlsx", user=manager, user_name=name)
+        models.ExportedClient.objects.create(run=run, client_id=case.client_id)
+    reader = factories.make_user(roles.CLIENT)
+    reader.user_permissions.set(Permission.objects.filter(codename="view_client"))
+    assert [(entry.kind, entry.by) for entry in page_of(case.client_id, reader).entries] == [
+        ("export", "client"),
+        ("+", ""),
+    ]
+    assert len(timeline.people(case.client_id, reader)) == 1
+
+
+def test_a_case_that_was_given_to_another_client_is_told_until_then(case, adviser):
+    alice, bob = case.client, factories.make_client("Bob Malý")
+    case.client = bob
+    case.save()
+    before = len(page_of(alice.pk, adviser).entries)
+    case.loan_purpose = "of Bob"
+    case.save()
+    for kind in ("note", "change"):
+        models.Note.objects.create(case=case, kind=kind, text="of Bob")
+    message = {"recipient": "bob@example.com", "subject": "of Bob", "state": "sent", "sent_at": timezone.now()}
+    models.MessageLog.objects.create(claim_key="1", case=case, **message)
+    told_of_alice = page_of(alice.pk, adviser).entries
+    assert [line.name for line in told_of_alice[0].change.lines] == ["client"]
+    assert len(told_of_alice) == before == 1 + 1 + 15 + 1
+    assert len(page_of(bob.pk, adviser).entries) == before + 5
+
+
+def test_a_case_that_came_back_or_was_deleted_is_told_whole(case, adviser):
+    alice, bob = case.client, factories.make_client("Bob Malý")
+    for owner in (bob, alice):
+        case.client = owner
+        case.save()
+    models.Note.objects.create(case=case, text="called")
+    case.delete()
+    assert {"+", "-"} == {
+        entry.kind for entry in page_of(alice.pk, adviser, filters=Filters(model=models.Note)).entries
+    }
+    assert not page_of(bob.pk, adviser, filters=Filters(model=models.Note)).entries
+
+
+def test_a_field_is_found_where_it_was_given_at_the_beginning_or_by_a_restore(case, manager):
+    client = factories.make_client("Bob Malý", phone="777")
+    item = models.FinanceItem.objects.create(client=client, kind="rent", monthly_czk=5)
+    identified = models.Identification.objects.create(
+        client=client, method="in_person", done_on=factories.TODAY, is_pep=True
+    )
+
+    def found(model, field):
+        asked = Filters(model=model, field=field)
+        return [entry.kind for entry in page_of(client.pk, manager, filters=asked).entries]
+
+    assert (found(models.Client, "phone"), found(models.Client, "email")) == (["+"], [])
+    assert (found(models.FinanceItem, "monthly_czk"), found(models.FinanceItem, "balance_czk")) == (["+"], [])
+    assert found(models.Client, "birth_date") == []
+    assert found(models.Identification, "is_pep") == ["+"]
+    identified.is_pep = False
+    identified.save()
+    assert found(models.Identification, "is_pep") == ["~", "+"]
+    key = item.pk
+    item.delete()
+    undo.restore(models.FinanceItem, key, manager)
+    assert found(models.FinanceItem, "monthly_czk") == ["+", "+"]
 
 
 def test_who_took_the_data_out_can_be_chosen(case, adviser, manager):
