@@ -298,7 +298,7 @@ def hand_over(case: Case, *, by, to, reason: str = "") -> Case:
 def renumber_step(step: Step, number: int, *, by) -> None:
     """Puts a step at another place of the order; the others move up or down. Cases' current steps follow."""
     _require(by, "change_step")
-    _let_no_case_begin()
+    let_no_case_begin()
     others = list(Step.objects.select_for_update(no_key=True).exclude(pk=step.pk).order_by("number", "pk"))
     position = max(0, min(number - 1, len(others)))
     ordered = [*others[:position], step, *others[position:]]
@@ -307,14 +307,14 @@ def renumber_step(step: Step, number: int, *, by) -> None:
         if stored.get(each.pk) != index or each.number != index:
             each.number = index
             each.save(update_fields=["number"])
-    resettle(_with_another_current_step())
+    follow_the_order()
 
 
 @verb
 def add_to_open_cases(step: Step, *, by) -> int:
     """Gives a kind of step to every active case that lacks it; returns to how many."""
     _require(by, "change_step")
-    _let_no_case_begin()
+    let_no_case_begin()
     lacking = Case.objects.active().exclude(steps__step=step)
     cases = list(lacking.select_for_update(no_key=True).order_by("pk").only("pk", "opened_on"))
     CaseStep.objects.bulk_create([each for case in cases for each in plan_steps(case, [step])])
@@ -322,9 +322,14 @@ def add_to_open_cases(step: Step, *, by) -> int:
     return len(cases)
 
 
-def _let_no_case_begin() -> None:
+def let_no_case_begin() -> None:
     """Until the transaction ends: a new case locks its counter before it reads the catalogue."""
     lock_references(REFERENCE_PREFIX)
+
+
+def follow_the_order() -> int:
+    """After the order of the steps has changed."""
+    return resettle(_with_another_current_step())
 
 
 def _with_another_current_step():

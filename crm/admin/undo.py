@@ -1,5 +1,5 @@
 """Putting back: an operation, a record to one of its versions, one field of it, a deleted record. Each page shows first what
-would happen; only its POST does it. What may be put back is decided in crm.audit.undo."""
+would happen; only its POST does it. What may be put back is decided in crm.audit.plans."""
 
 from django.contrib import messages
 from django.core.paginator import Paginator
@@ -11,10 +11,10 @@ from django.urls import reverse
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
-from crm import values
+from crm import search, values
 from crm.admin.base import STYLES, require
-from crm.audit import past, undo
-from crm.audit.changes import compare, tracked_models
+from crm.audit import past, plans, undo
+from crm.audit.changes import compare, may_read, tracked_models
 from crm.choices import OPERATION_KINDS
 from crm.exceptions import CrmError
 from crm.models import AuditEntry, Case, Client, User
@@ -31,20 +31,24 @@ def undo_page(request, operation_id, site):
     found = AuditEntry.objects.visible_to(request.user).filter(operation_id=operation_id, kind__in=OPERATION_KINDS)
     if not found.exists():
         raise Http404
-    forced = {
-        (name, int(key))
-        for name, _colon, key in (each.partition(":") for each in request.POST.getlist("force"))
-        if key.isdecimal()
-    }
+    forced = {found for each in request.POST.getlist("force") if (found := _forced(each))}
     return _page(
         request,
         site,
-        lambda: undo.plan(operation_id, request.user),
+        lambda: plans.plan(operation_id, request.user),
         lambda reason: undo.undo(operation_id, request.user, forced=forced, reason=reason),
         title=_("Undo an operation"),
         back=reverse("admin:crm_operation", args=[operation_id]),
-        problem=str(undo.AlreadyUndone()) if undo.was_undone(operation_id) else "",
+        empty=str(undo.AlreadyUndone()) if undo.was_undone(operation_id) else "",
     )
+
+
+def _forced(text: str) -> tuple[str, int, int] | None:
+    """`client:5:901`: a record, and the newest version of it that the page has shown."""
+    name, *numbers = text.split(":")
+    if len(numbers) != 2 or not all(each.isascii() and each.isdecimal() and len(each) < 19 for each in numbers):
+        return None
+    return name, int(numbers[0]), int(numbers[1])
 
 
 def revert_page(request, model, history_id, site):
@@ -55,11 +59,14 @@ def revert_page(request, model, history_id, site):
         raise Http404
     field = request.GET.get("field")
     fields = [field] if field else None
+    seen = request.POST.get("seen", "")
+    seen = int(seen) if seen.isascii() and seen.isdecimal() and len(seen) < 19 else 0
     return _page(
         request,
         site,
-        lambda: undo.plan_revert(row, request.user, fields=fields),
-        lambda reason: undo.revert(row, request.user, fields=fields, reason=reason),
+        lambda: plans.plan_revert(row, request.user, fields=fields),
+        lambda reason: undo.revert(row, request.user, fields=fields, seen=seen, reason=reason),
+        seen=lambda: plans.newest_row(row.instance_type, row.id).history_id,
         title=_("Put a version back"),
         back=reverse(f"admin:crm_{model}_simple_history", args=[row.id, history_id]),
     )
@@ -69,10 +76,11 @@ def restore_page(request, model, key, site):
     _allow(request)
     require(request.user.has_perm("crm.view_all_cases"))
     model = _model(model)
+    require(may_read(request.user, model))
     return _page(
         request,
         site,
-        lambda: undo.plan_restore(model, key, request.user),
+        lambda: plans.plan_restore(model, key, request.user),
         lambda reason: undo.restore(model, key, request.user, reason=reason),
         title=_("Restore a deleted record"),
         back=reverse("admin:crm_recycle_bin"),
@@ -83,8 +91,12 @@ def recycle_bin(request, site):
     """What was deleted and whose parent still stands (else it comes back with it), newest first, a kind at a time."""
     _allow(request)
     require(request.user.has_perm("crm.view_all_cases"))
-    model = _model(request.GET.get("kind") or "case")
-    text = (request.GET.get("q") or "").strip()
+    readable = [each for each in BIN if may_read(request.user, each)]
+    require(bool(readable))
+    usual = Case if Case in readable else readable[0]
+    model = _model(request.GET.get("kind") or usual._meta.model_name)
+    require(model in readable)
+    text = search.clean(request.GET.get("q") or "")
     rows = _deleted(model, text)
     page = Paginator(rows, PER_PAGE).get_page(request.GET.get("p"))
     shown = [
@@ -99,7 +111,7 @@ def recycle_bin(request, site):
     ]
     kinds = [
         {"name": each._meta.model_name, "label": capfirst(str(each._meta.verbose_name_plural)), "active": each is model}
-        for each in BIN
+        for each in readable
     ]
     context = {
         "title": _("Recycle bin"),
@@ -131,7 +143,7 @@ def _has(model, name: str) -> bool:
 
 
 def _allow(request) -> None:
-    require(request.user.has_perm(undo.PERMISSION))
+    require(request.user.has_perm(plans.PERMISSION))
 
 
 def _model(name: str):
@@ -146,8 +158,9 @@ def _sees(user, row) -> bool:
     return user.has_perm("crm.view_all_cases") or model.objects.visible_to(user).filter(pk=row.id).exists()
 
 
-def _page(request, site, make, act, *, title: str, back: str, problem: str = ""):
-    reason = request.POST.get("reason", "")[:2000]
+def _page(request, site, make, act, *, title: str, back: str, empty: str = "", seen=lambda: None):
+    """`make` plans, `act` does it. `empty` says why nothing is left, `seen` which version the page shows."""
+    reason, problem = request.POST.get("reason", "")[:2000], ""
     if request.method == "POST":
         try:
             done = act(reason)
@@ -155,14 +168,18 @@ def _page(request, site, make, act, *, title: str, back: str, problem: str = "")
             problem = str(error)
         else:
             messages.success(request, _("%(count)s records were put back.") % {"count": done.count})
+            if left := sum(len(part.touched) for part in done.parts.values()):
+                text = _("%(count)s records were left as they are: somebody changed them since.")
+                messages.info(request, text % {"count": left})
             return HttpResponseRedirect(reverse("admin:crm_operation", args=[current_operation().id]))
     plan = make()
     context = {
         "title": title,
         "back": back,
-        "problem": problem,
+        "problem": problem or (empty if plan.is_empty else ""),
         "reason": reason,
         "plan": plan,
+        "seen": seen(),
         "parts": [_told(part, request.user) for part in plan.parts.values()],
         "has_touched": any(part.touched for part in plan.parts.values()),
         "forced": set(request.POST.getlist("force")),
@@ -195,7 +212,7 @@ def _told(part, user) -> dict:
         ],
         "touched": [
             {
-                "value": f"{part.name}:{key}",
+                "value": f"{part.name}:{key}:{part.touched[key]}",
                 "label": told[key].label,
                 "who": newest[key].history_user_name,
                 "when": values.moment(newest[key].history_date),

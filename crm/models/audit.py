@@ -35,7 +35,7 @@ class AuditEntry(models.Model):
     detail = EncryptedTextField(_("detail"), blank=True)
     # {"case": {"~": 3}}; empty where the operation was cut off, and then counted when it is looked at.
     counts = models.JSONField(default=dict, blank=True, editable=False)
-    undoes = models.UUIDField(null=True, blank=True, editable=False)
+    undoes = models.UUIDField(null=True, blank=True, editable=False, db_index=True)
 
     objects = AuditEntryQuerySet.as_manager()
 

@@ -3,6 +3,7 @@
 import uuid
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -60,9 +61,12 @@ def test_a_touched_record_is_listed_and_forced_with_a_reason_only(client, alice,
         Client.objects.filter(pk=alice.pk).update(citizenship="CZ")
     client.force_login(jana)
     shown = client.get(done).content.decode()
-    assert f'value="client:{alice.pk}"' in shown and "Jana Malá" in shown
-    assert "Give a reason" in client.post(done, {"force": f"client:{alice.pk}"}).content.decode()
-    assert client.post(done, {"force": f"client:{alice.pk}", "reason": "asked"}).status_code == 302
+    force = f"client:{alice.pk}:{alice.history.first().history_id}"
+    assert f'value="{force}"' in shown and "Jana Malá" in shown
+    assert "Give a reason" in client.post(done, {"force": force}).content.decode()
+    for nonsense in ("client", "client:1", f"client:{'9' * 5000}:1", "client:²:1", "nobody:1:1"):
+        assert client.post(done, {"force": nonsense, "reason": "asked"}).status_code == 200
+    assert client.post(done, {"force": force, "reason": "asked"}).status_code == 302
     alice.refresh_from_db()
     assert (alice.phone, alice.citizenship) == ("601", "CZ")
 
@@ -73,10 +77,14 @@ def test_a_version_and_a_field_are_put_back_from_the_version_page(client, alice,
     page = reverse("admin:crm_client_simple_history", args=[alice.pk, newest.history_id])
     back = reverse("admin:crm_revert", args=["client", first.history_id])
     assert f"{back}?field=phone" in client.get(page).content.decode()
-    assert client.post(f"{back}?field=phone").status_code == 302
+    shown = {"seen": client.get(back).context["seen"]}
+    assert shown["seen"] == newest.history_id
+    assert "look once more" in client.post(f"{back}?field=phone", {"seen": first.history_id}).content.decode()
+    assert client.post(f"{back}?field=phone", shown).status_code == 302
     alice.refresh_from_db()
     assert (alice.phone, alice.note) == ("601", "x")
-    assert client.post(back).status_code == 302
+    assert "look once more" in client.post(back, shown).content.decode()
+    assert client.post(back, {"seen": client.get(back).context["seen"]}).status_code == 302
     alice.refresh_from_db()
     assert alice.note == ""
 
@@ -105,6 +113,36 @@ def test_a_part_whose_case_still_stands_is_in_the_bin_too(client, jana):
     home.delete()
     client.force_login(jana)
     assert "House" in client.get(reverse("admin:crm_recycle_bin"), {"kind": "property"}).content.decode()
+
+
+def helper(*codes: str):
+    """Somebody with these rights and no role."""
+    user = factories.make_user(language="en")
+    user.groups.clear()
+    user.user_permissions.set(Permission.objects.filter(codename__in=codes))
+    return user
+
+
+def test_the_bin_has_only_what_its_reader_may_view(client, jana):
+    with operation("admin", user=jana, reason="secret reason"):
+        factories.make_case().delete()
+    client.force_login(helper("undo_operation", "view_all_cases", "view_lender"))
+    bin_page = reverse("admin:crm_recycle_bin")
+    assert "secret reason" not in client.get(bin_page).content.decode()
+    assert client.get(bin_page, {"kind": "case"}).status_code == 403
+    assert client.get(reverse("admin:crm_restore", args=["case", 1])).status_code == 403
+
+
+def test_the_page_tells_nothing_of_a_record_that_is_somebody_elses_now(client, settings, jana):
+    settings.ADVISER_SCOPE = "own"
+    me, otto = helper("undo_operation", "change_case", "view_case", "view_auditentry"), factories.make_user()
+    case = factories.make_case(adviser=me)
+    with operation("admin", user=me) as made:
+        Case.objects.filter(pk=case.pk).update(loan_amount_czk=5)
+    Case.objects.filter(pk=case.pk).update(adviser=otto)
+    client.force_login(me)
+    answer = client.get(reverse("admin:crm_operation_undo", args=[made.id]))
+    assert case.reference not in answer.content.decode()
 
 
 @pytest.mark.parametrize("role", [roles.ADVISER, roles.ASSISTANT, roles.AUDITOR])
