@@ -1,6 +1,9 @@
 """The admin site itself: Unfold's, minus what would leak, plus the language switch and the demo hint at the login."""
 
+import functools
+
 from django.conf import settings
+from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.http import HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -15,6 +18,7 @@ from django.views.decorators.http import require_POST
 from unfold.sites import UnfoldAdminSite
 
 from crm import health, roles
+from crm.audit.hooks import refused
 from crm.choices import Language
 from crm.models import User
 
@@ -33,6 +37,19 @@ class OfficeSite(UnfoldAdminSite):
             self._back("recycle-bin/<str:model>/<int:key>/", "restore_page", "crm_restore"),
             *super().get_urls(),
         ]
+
+    def admin_view(self, view, cacheable=False):
+        """A client's login is led to the office's login page; that he asked stands in the trail."""
+        inner = super().admin_view(view, cacheable)
+
+        @functools.wraps(inner)
+        def page(request, *args, **kwargs):
+            known = request.user.is_authenticated and not self.has_permission(request)
+            if known and request.path != reverse("admin:logout", current_app=self.name):
+                refused(request, PermissionDenied())
+            return inner(request, *args, **kwargs)
+
+        return page
 
     def _back(self, route: str, view: str, name: str):
         """A page of crm.admin.undo, which is imported when it is asked for: it needs the site that is being made here."""

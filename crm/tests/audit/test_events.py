@@ -416,6 +416,26 @@ def test_a_form_without_its_token_is_no_refused_access(alice, since):
     assert not since(AuditKind.REFUSED)
 
 
+def test_a_clients_login_at_a_page_of_the_office_is_entered(client, since):
+    person = factories.make_user(roles.CLIENT)
+    case = factories.make_case()
+    client.force_login(person, backend=BACKEND)
+    page = reverse("admin:crm_case_change", args=[case.pk])
+    for _ in range(2):
+        assert client.get(page).status_code == 302
+    [entry] = since(AuditKind.REFUSED)
+    assert (entry.user_id, entry.model, entry.object_id) == (person.pk, "case", str(case.pk))
+    assert client.post(reverse("admin:search"), {"s": "Alice"}).status_code == 302
+    assert len(since(AuditKind.REFUSED)) == 2
+
+
+@pytest.mark.parametrize("page", ["login", "logout"])
+def test_a_clients_login_may_come_and_go(client, since, page):
+    client.force_login(factories.make_user(roles.CLIENT), backend=BACKEND)
+    client.post(reverse(f"admin:{page}"))
+    assert not since(AuditKind.REFUSED)
+
+
 def test_whoever_is_not_logged_in_is_led_to_the_login_and_entered_nowhere(client, since):
     assert client.get(reverse("admin:crm_importrun_changelist")).status_code == 302
     assert not since(*AuditKind)
