@@ -8,11 +8,12 @@ import itertools
 
 from django.db import models, transaction
 from django.db.models import QuerySet
+from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext_lazy as _
 
 from crm import workflow
-from crm.choices import AuditKind
-from crm.exceptions import CannotTakeCase, CrmError, NotAllowed
+from crm.choices import AuditKind, StepState
+from crm.exceptions import CannotTakeCase, CrmError, ImpossibleValue, NotAllowed
 from crm.models import Case, CaseStep, operation
 
 MOST_ROWS = 10_000
@@ -23,26 +24,43 @@ class TooManyToEdit(CrmError):
     message = _("More than %(most)s records fit. Narrow the filter, or use an import.")
 
 
+class ChangedSincePreview(CrmError):
+    message = _("Meanwhile other records fit, or they changed. Look at the preview once more.")
+
+
 @dataclasses.dataclass
 class Plan:
-    """`changed` is key -> what was there before, of the records that differ; `fields` counts them by field."""
+    """`changed` is key -> what was there before, of the records that differ; `fields` counts them by field; `settled`
+    are steps whose deadline would change and may not."""
 
     matched: int
     fields: dict[str, int]
     changed: dict[int, dict[str, object]]
+    settled: list[int] = dataclasses.field(default_factory=list)
 
     @property
     def same(self) -> int:
-        return self.matched - len(self.changed)
+        return self.matched - len(self.changed) - len(self.settled)
+
+    @property
+    def seen(self) -> str:
+        """Says of every record what it held, and gives nothing of it away."""
+        return salted_hmac("bulk edit", f"{self.matched} {sorted(self.changed.items())!r}").hexdigest()
+
+
+def may_be_emptied(model: type[models.Model], name: str) -> bool:
+    return model._meta.get_field(name).blank and (model, name) != (Case, "adviser")
 
 
 def plan(rows: QuerySet, values: dict[str, object], by) -> Plan:
     """What writing `values` (field name -> cleaned value) into these rows would change. Raises NotAllowed,
-    CannotTakeCase, TooManyToEdit. Reads only the columns in question."""
+    CannotTakeCase, ImpossibleValue, TooManyToEdit. Reads only the columns in question."""
     model = rows.model
     if not by.has_perm(f"{model._meta.app_label}.change_{model._meta.model_name}"):
         raise NotAllowed()
     _check_adviser(model, values, by)
+    if any(_is_empty(value) and not may_be_emptied(model, name) for name, value in values.items()):
+        raise ImpossibleValue()
     columns = {name: model._meta.get_field(name).attname for name in values}
     wanted = {name: value.pk if isinstance(value, models.Model) else value for name, value in values.items()}
     keys = list(rows.visible_to(by).order_by().values_list("pk", flat=True)[: MOST_ROWS + 1])
@@ -50,16 +68,30 @@ def plan(rows: QuerySet, values: dict[str, object], by) -> Plan:
         raise TooManyToEdit(most=MOST_ROWS)
     made = Plan(len(keys), dict.fromkeys(values, 0), {})
     for chunk in itertools.batched(keys, CHUNK):
+        settled = _settled(chunk) if model is CaseStep and "deadline" in values else ()
         stored = model._base_manager.filter(pk__in=chunk).order_by("-pk").values_list("pk", *columns.values())
         for key, *before in stored:
-            differing = {
-                name: old for name, old in zip(columns, before, strict=True) if (old or None) != (wanted[name] or None)
-            }
-            if differing:
+            differing = {name: old for name, old in zip(columns, before, strict=True) if not _same(old, wanted[name])}
+            if "deadline" in differing and key in settled:
+                made.settled.append(key)
+            elif differing:
                 made.changed[key] = differing
                 for name in differing:
                     made.fields[name] += 1
     return made
+
+
+def _is_empty(value) -> bool:
+    return value in (None, "")  # zero is a value
+
+
+def _same(old, wanted) -> bool:
+    return old == wanted or (_is_empty(old) and _is_empty(wanted))
+
+
+def _settled(keys) -> set[int]:
+    """The deadline of a settled step is history."""
+    return set(CaseStep.objects.filter(pk__in=keys).exclude(state=StepState.PENDING).values_list("pk", flat=True))
 
 
 def _check_adviser(model: type[models.Model], values: dict, by) -> None:
@@ -73,9 +105,17 @@ def _check_adviser(model: type[models.Model], values: dict, by) -> None:
 
 
 def carry_out(
-    rows: QuerySet, values: dict[str, object], by, *, now: datetime.datetime, reason: str = "", filtered_by: str = ""
+    rows: QuerySet,
+    values: dict[str, object],
+    by,
+    *,
+    seen: str,
+    now: datetime.datetime,
+    reason: str = "",
+    filtered_by: str = "",
 ) -> Plan:
-    """Writes what the plan of this moment says, in one transaction and one operation."""
+    """Writes the plan that somebody has `seen`, in one transaction and one operation. Raises ChangedSincePreview where
+    the plan of this moment, made with the rows locked, is another."""
     model = rows.model
     detail = {"filter": filtered_by, "fields": sorted(values)}
     with operation(user=by, kind=AuditKind.BULK_EDIT, reason=reason, detail=detail), transaction.atomic():
@@ -86,6 +126,8 @@ def carry_out(
         for chunk in itertools.batched(keys, CHUNK):
             _lock(model.objects.filter(pk__in=chunk))
         made = plan(rows, values, by)
+        if seen != made.seen:
+            raise ChangedSincePreview()
         stamps = {field.name: now for field in model._meta.concrete_fields if getattr(field, "auto_now", False)}
         for chunk in itertools.batched(made.changed, CHUNK):
             model.objects.filter(pk__in=chunk).update(**values, **stamps)

@@ -7,7 +7,6 @@ from django.http import HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.crypto import salted_hmac
 from django.utils.html import format_html
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
@@ -80,30 +79,31 @@ class BulkEditMixin:
         return self._bulk_page(request, context)
 
     def _bulk_step(self, request, queryset, values, step, context):
-        plan = bulk_edit.plan(queryset, values, request.user)
-        seen = request.POST.get("seen", "")
-        if step == "write" and seen == self._bulk_seen(plan):
-            reason = request.POST.get("reason", "")[:2000]
-            asked = request.META["QUERY_STRING"] if request.POST.get("select_across") == "1" else ""
-            done = bulk_edit.carry_out(
-                queryset, values, request.user, now=timezone.now(), reason=reason, filtered_by=asked
-            )
-            self._bulk_message(request, done)
-            return HttpResponseRedirect(request.get_full_path())
         if step == "write":
-            context["problem"] = _("Meanwhile other records fit, or they changed. Look at the preview once more.")
+            try:
+                done = bulk_edit.carry_out(
+                    queryset,
+                    values,
+                    request.user,
+                    seen=request.POST.get("seen", ""),
+                    now=timezone.now(),
+                    reason=request.POST.get("reason", "")[:2000],
+                    filtered_by=request.META["QUERY_STRING"] if request.POST.get("select_across") == "1" else "",
+                )
+            except bulk_edit.ChangedSincePreview as error:
+                context["problem"] = str(error)
+            else:
+                self._bulk_message(request, done)
+                return HttpResponseRedirect(request.get_full_path())
+        plan = bulk_edit.plan(queryset, values, request.user)
         context |= {
             "step": "preview",
             "plan": plan,
-            "seen": self._bulk_seen(plan),
+            "seen": plan.seen,
             "counts": [(capfirst(str(self.opts.get_field(name).verbose_name)), plan.fields[name]) for name in values],
             "changes": self._bulk_changes(request, plan, values),
         }
         return None
-
-    def _bulk_seen(self, plan) -> str:
-        """Says of every record what it held, and gives nothing of it away."""
-        return salted_hmac("bulk edit", f"{plan.matched} {sorted(plan.changed.items())!r}").hexdigest()
 
     def _bulk_message(self, request, done) -> None:
         text = _("%(changed)s records were changed, %(same)s had these values already.") % {
@@ -148,7 +148,7 @@ class BulkEditMixin:
         return [
             {
                 "field": form[name],
-                "may_empty": self.opts.get_field(name).blank and name != "adviser",
+                "may_empty": bulk_edit.may_be_emptied(self.model, name),
                 "empty_name": f"{EMPTY}{name}",
                 "is_emptied": bool(form.data.get(f"{EMPTY}{name}")),
             }

@@ -158,6 +158,55 @@ def test_what_others_changed_after_the_preview_is_shown_before_it_is_overwritten
     assert Client.objects.get(pk=clients[0].pk).city == "Praha"
 
 
+def test_what_another_wrote_as_i_pressed_the_button_is_shown_before_it_is_overwritten(
+    client, clients, jana, monkeypatch
+):
+    client.force_login(jana)
+    preview = post(client, CLIENTS, clients, "preview", city="Brno")
+    carry_out = bulk_edit.carry_out
+
+    def late(*args, **kwargs):
+        Client.objects.filter(pk=clients[0].pk).update(city="Praha")
+        return carry_out(*args, **kwargs)
+
+    monkeypatch.setattr(bulk_edit, "carry_out", late)
+    answer = post(client, CLIENTS, clients, "write", seen=preview.context["seen"], city="Brno")
+    assert "Look at the preview once more" in answer.content.decode() and answer.context["step"] == "preview"
+    assert {each.city for each in Client.objects.all()} == {"", "Praha"}
+
+
+def test_zero_is_a_value_and_empty_is_none(client, jana):
+    free, unknown = factories.make_case(interest_rate_percent=0), factories.make_case()
+    client.force_login(jana)
+    written(client, CASES, [unknown], interest_rate_percent="0")
+    written(client, CASES, [free], **{"empty-interest_rate_percent": "1"})
+    assert [each.interest_rate_percent for each in Case.objects.order_by("pk")] == [None, 0]
+
+
+def test_a_field_that_has_to_hold_something_is_emptied_by_no_box(client, jana):
+    document = Document.objects.create(case=factories.make_case(), type=DocumentType.objects.first(), status="received")
+    client.force_login(jana)
+    answer = post(client, reverse("admin:crm_document_changelist"), [document], "write", **{"empty-status": "1"})
+    assert "This value is not possible" in answer.content.decode()
+    document.refresh_from_db()
+    assert document.status == "received"
+
+
+def test_the_deadline_of_a_settled_step_is_left_and_counted(client, jana):
+    case = factories.make_case()
+    done, pending, *_rest = case.steps.order_by("step__number")
+    workflow.complete_step(done, by=jana, on=factories.TODAY)
+    page = f"{reverse('admin:crm_casestep_changelist')}?quick=all"
+    client.force_login(jana)
+    preview = post(client, page, [done, pending], "preview", deadline="2031-01-01", note="called")
+    plan = preview.context["plan"]
+    assert (plan.matched, list(plan.changed), plan.same, plan.settled) == (2, [pending.pk], 0, [done.pk])
+    assert "1 step is left as it is" in preview.content.decode()
+    written(client, page, [done, pending], deadline="2031-01-01", note="called")
+    deadlines = [CaseStep.objects.get(pk=step.pk).deadline for step in (done, pending)]
+    assert deadlines == [done.deadline, datetime.date(2031, 1, 1)]
+
+
 def test_more_than_the_limit_is_refused(client, clients, jana, monkeypatch):
     monkeypatch.setattr(bulk_edit, "MOST_ROWS", 3)
     client.force_login(jana)
