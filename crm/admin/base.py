@@ -15,6 +15,7 @@ from django.db.models import ForeignKey
 from django.forms.models import _get_foreign_key
 from django.http import Http404, HttpResponseRedirect
 from django.shortcuts import render
+from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.safestring import mark_safe
 from django.utils.text import capfirst
@@ -251,6 +252,9 @@ class CrmAdmin(SafeAdminMixin, HistoryPages, ui.ModelAdmin, SimpleHistoryAdmin):
             if label and value.strip():
                 typed.append((capfirst(str(label)), value))
         context = {**self.admin_site.each_context(request), "opts": opts, "title": gettext("Gone"), "typed": typed}
+        with contextlib.suppress(Http404):
+            self._history_owner(request, str(object_id))  # only who may see what was deleted gets further
+            context["history"] = reverse(f"admin:crm_{opts.model_name}_history", args=[object_id])
         return render(request, "admin/crm/gone.html", context, status=HTTPStatus.NOT_FOUND)
 
 

@@ -15,6 +15,7 @@ from crm.admin.forms import CrmForm, LocalDateField, select
 from crm.admin.ui import action
 from crm.audit import timeline
 from crm.audit.changes import told_fields
+from crm.audit.past import newest
 from crm.models.history import CHANGED, CREATED, DELETED
 
 KINDS = {
@@ -75,13 +76,15 @@ class TimelineMixin:
 
     @action(description=gettext_lazy("Timeline"), url_path="timeline", permissions=["view"])
     def timeline(self, request, object_id):
-        client = self.visible_or_404(request, object_id)
-        form = TimelineFilterForm(request.GET or None, timeline.people(client.pk, request.user))
+        client = self._history_owner(request, str(object_id))
+        key = self.opts.pk.to_python(object_id)
+        gone = None if client else newest(self.model, [key])[key]
+        form = TimelineFilterForm(request.GET or None, timeline.people(key, request.user))
         filters = form.filters() if form.is_bound and form.is_valid() else None
         number = request.GET.get("p") or "1"
         if not number.isascii() or not number.isdigit() or not 0 < int(number) < 10**6:
             raise Http404
-        page = timeline.page_of(client.pk, request.user, filters=filters, number=int(number))
+        page = timeline.page_of(key, request.user, filters=filters, number=int(number))
         query = request.GET.copy()
         query.pop("p", None)
         request.current_app = self.admin_site.name
@@ -89,7 +92,9 @@ class TimelineMixin:
             **self.admin_site.each_context(request),
             "opts": self.opts,
             "original": client,
-            "title": f"{_('Timeline')}: {client.display_name}",
+            "title": f"{_('Timeline')}: {(client or gone).full_name} ({(client or gone).reference})",
+            "gone": gone and {"when": values.moment(gone.history_date), "who": gone.history_user_name},
+            "back": reverse(f"admin:crm_client_{'history' if gone else 'change'}", args=[key]),
             "form": form,
             "media": self.media + form.media,
             "days": _by_day(page.entries, with_operations=request.user.has_perm("crm.view_auditentry")),
@@ -98,6 +103,11 @@ class TimelineMixin:
             "is_filtered": filters not in (None, timeline.Filters()),
         }
         return render(request, "admin/crm/timeline.html", context)
+
+    def _history_context(self, request, object_id, owner) -> dict:
+        """Of a deleted client the way to its timeline leads over its history."""
+        address = reverse("admin:crm_client_timeline", args=[object_id])
+        return {**super()._history_context(request, object_id, owner), "timeline": address}
 
 
 def _by_day(entries, *, with_operations: bool) -> list[dict]:

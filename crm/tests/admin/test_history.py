@@ -127,7 +127,8 @@ def test_an_unreadable_value_does_not_break_the_history(alice, adviser, client):
     assert "⚠ unreadable" in client.get(version(alice, alice.history.first())).content.decode()
 
 
-def test_a_deleted_records_history_is_for_who_sees_everything(alice, adviser, manager, client):
+def test_a_deleted_records_history_is_for_who_sees_everything(alice, adviser, manager, client, settings):
+    settings.ADVISER_SCOPE = "own"
     path, old = pages(alice), version(alice, alice.history.first())
     alice.delete()
     client.force_login(manager)

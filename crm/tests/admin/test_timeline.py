@@ -64,6 +64,22 @@ def test_another_advisers_client_is_not_found_and_a_client_login_gets_nowhere(cl
     assert client.get(page(alice)).status_code == 403
 
 
+def test_a_deleted_client_keeps_it_for_who_sees_everybodys(client, settings, alice, adviser):
+    adviser.language = "en"
+    adviser.save()
+    address, history = page(alice), reverse("admin:crm_client_history", args=[alice.pk])
+    with operation("admin", user=adviser):
+        alice.delete()
+    client.force_login(adviser)
+    assert address in client.get(history).content.decode()
+    shown = client.get(address).content.decode()
+    assert "The client was deleted on" in shown and history in shown and "Alice Nováková (C-000001)" in shown
+    settings.ADVISER_SCOPE = "own"
+    assert client.get(address).status_code == 404
+    assert client.get(reverse("admin:crm_client_timeline", args=["999999"])).status_code == 404
+    assert client.get(reverse("admin:crm_client_timeline", args=["x"])).status_code == 404
+
+
 def test_the_filters_narrow_it_and_say_when_nothing_fits(client, alice, jana):
     with operation("admin", user=jana):
         alice.phone = "602"
@@ -108,3 +124,13 @@ def test_twenty_changes_cost_as_many_queries_as_ten(client, alice, jana):
             client.get(page(alice))
         counts.append(len(queries))
     assert counts[0] == counts[1]
+
+
+def test_the_page_of_a_client_deleted_meanwhile_leads_to_his_history(client, settings, alice, adviser):
+    changing, history = (reverse(f"admin:crm_client_{name}", args=[alice.pk]) for name in ("change", "history"))
+    alice.delete()
+    client.force_login(adviser)
+    answer = client.post(changing, {"note": "typed"})
+    assert answer.status_code == 404 and history in answer.content.decode()
+    settings.ADVISER_SCOPE = "own"
+    assert history not in client.post(changing, {"note": "typed"}).content.decode()
