@@ -5,7 +5,7 @@ import datetime
 from collections.abc import Iterator
 
 from django.db import models, transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q, Subquery
 from simple_history.models import HistoricalRecords
 
 from crm.audit import sealing
@@ -20,8 +20,9 @@ BATCH = 2_000
 
 
 def prune(*, before: datetime.datetime, now: datetime.datetime, reason: str) -> int:
-    """Removes sealed history from before that moment, but the first and the last row of each record that still stands,
-    and what of the audit trail then has no history left. A batch and its seal are one transaction. Returns the rows.
+    """Removes sealed history from before that moment and what of the audit trail then has no history left. What stays: the
+    first and the last row of each record that still stands, and of every record the row before its first later one, so
+    that undo, the timeline and the past compare each later row with its true predecessor. A batch and its seal are one transaction. Returns the rows.
 
     Raises SealBroken where a row is not what was sealed (it would go unnoticed), AuditKeyMissing, AnchorAhead."""
     key, pruned = sealing_key(), 0
@@ -59,7 +60,10 @@ def _candidates(before) -> Iterator[tuple[type[models.Model], models.QuerySet]]:
         versions = history._base_manager.filter(**{key: OuterRef(key)})
         old = history._base_manager.filter(history_date__lt=before, pk__lte=sealed.get(history._meta.db_table, 0))
         stands = Exists(model._base_manager.filter(pk=OuterRef(key)))
-        between = Exists(versions.filter(pk__lt=OuterRef("pk"))) & Exists(versions.filter(pk__gt=OuterRef("pk")))
+        later = versions.filter(pk__gt=OuterRef("pk")).order_by("pk")
+        between = Exists(versions.filter(pk__lt=OuterRef("pk"))) & Exists(later)
+        old = old.annotate(next_at=Subquery(later.values("history_date")[:1]))
+        old = old.filter(Q(next_at=None) | Q(next_at__lt=before))
         yield history, old.filter(~stands | between)
     entries = AuditEntry.objects.filter(at__lt=before, pk__lte=sealed.get(AuditEntry._meta.db_table, 0))
     for history in histories:

@@ -9,7 +9,10 @@ from crm.models import operation
 
 
 class Command(BaseCommand):
-    help = "Removes sealed history older than AUDIT_KEEP_YEARS but each living record's first and last row. 0: nothing."
+    help = (
+        "Removes sealed history older than AUDIT_KEEP_YEARS, but the first and last row of each living record and the row "
+        "before its first newer one. 0: nothing."
+    )
 
     def handle(self, *args, **options):
         years, now = settings.AUDIT_KEEP_YEARS, timezone.now()

@@ -8,9 +8,9 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from crm import roles
-from crm.audit import retention
-from crm.choices import AuditKind, SealKind
-from crm.models import AuditEntry, AuditSeal, Client, User
+from crm.audit import past, retention, timeline, undo
+from crm.choices import AuditKind, SealKind, Source
+from crm.models import AuditEntry, AuditSeal, Client, User, operation
 from crm.tests import factories
 from crm.tests.audit.sealed import CLIENTS, KEY, history_ids, make_past, seal, tamper, verify
 
@@ -79,6 +79,47 @@ def test_a_row_of_the_last_years_stays(clients):
     seal()
     assert prune().startswith("2 rows")
     assert len(history_ids(clients[:1])) == 3
+
+
+@pytest.fixture
+def changed_again(clients, manager):
+    """Alice, whose last change is of today and all others of twelve years ago; pruned."""
+    alice = clients[0]
+    with operation(Source.ADMIN, user=manager) as today:
+        alice.city = "Brno"
+        alice.save()
+    seal()
+    assert prune().startswith("3 rows")
+    assert verify().problems == []
+    return alice, today
+
+
+def test_undo_after_pruning_puts_back_only_what_the_operation_changed(changed_again, manager):
+    alice, today = changed_again
+    undo.undo(today.id, manager, reason="by mistake")
+    alice.refresh_from_db()
+    assert (alice.city, alice.note) == ("", "met")
+
+
+def test_the_timeline_after_pruning_says_what_the_last_person_changed(changed_again, manager):
+    alice, _today = changed_again
+    newest = timeline.page_of(alice.pk, manager).entries[0]
+    assert (newest.by, [line.name for line in newest.change.lines]) == (str(manager), ["city"])
+
+
+def test_the_past_within_the_years_kept_is_as_it_was_after_pruning(changed_again):
+    alice, _today = changed_again
+    assert past.version(Client, alice.pk, timezone.now() - datetime.timedelta(days=366 * 9)).note == "met"
+
+
+def test_of_a_record_deleted_lately_the_last_old_row_stays(clients):
+    key = clients[0].pk
+    clients[0].delete()
+    seal()
+    prune()
+    kept = Client.history.filter(id=key).order_by("history_id")
+    assert [row.history_type for row in kept] == ["~", "-"]
+    assert past.version(Client, key, timezone.now() - datetime.timedelta(days=366)).note == "met"
 
 
 def test_rows_that_are_not_sealed_stay(clients):
