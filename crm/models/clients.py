@@ -4,7 +4,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import connection, models, transaction
 from django.db.models import Exists, OuterRef, Q
-from django.db.models.signals import post_save
+from django.db.models.signals import post_save, pre_save
 from django.dispatch import receiver
 from django.utils.translation import gettext_lazy as _
 from stdnum import iban
@@ -50,9 +50,16 @@ class ClientQuerySet(CrmQuerySet):
             return self
         from crm.models.cases import Case
 
-        # A client without a case yet belongs to nobody else, so whoever just wrote him down still sees him.
+        # A client who never had a case belongs to nobody else, so whoever just wrote him down still sees him. One whose
+        # cases were deleted or given to other clients stays theirs who had them last: nobody else gets to see him by that.
         cases = Case.objects.filter(client=OuterRef("pk"))
-        return self.filter(Exists(cases.visible_to(user)) | ~Exists(cases))
+        history = Case.history.model.objects.order_by()
+        had = history.filter(client_id=OuterRef("pk"))
+        later = history.filter(
+            id=OuterRef("id"), client_id=OuterRef("client_id"), history_id__gt=OuterRef("history_id")
+        )
+        had_last = had.filter(Q(adviser_id=user.pk) | Q(stand_in_id=user.pk), ~Exists(later))
+        return self.filter(Exists(cases.visible_to(user)) | ~Exists(cases) & (~Exists(had) | Exists(had_last)))
 
     def search(self, text: str):
         """By reference, by a whole e-mail, phone, birth, document or business number, or by all words of the name."""
@@ -242,3 +249,11 @@ def index_loaded_client(sender, instance, raw, **kwargs):
     """For loaddata alone, which saves past `Client.save` and tells nobody else."""
     if raw:
         SearchToken.objects.refresh(instance)
+
+
+@receiver(pre_save, sender=SearchToken)
+def meet_loaded_token(sender, instance, raw, **kwargs):
+    """For loaddata too: its client has his tokens already, and the key that a token had elsewhere may be another's here."""
+    if raw:
+        same = {"client": instance.client_id, "kind": instance.kind, "digest": instance.digest}
+        instance.pk = SearchToken.objects.filter(**same).values_list("pk", flat=True).first()

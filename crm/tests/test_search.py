@@ -355,6 +355,18 @@ def test_loaddata_indexes_what_it_loads_and_what_it_changes(alice, tmp_path):
     assert in_step(alice)
 
 
+def test_tokens_that_are_loaded_meet_those_of_the_loaded_clients(alice, tmp_path):
+    bob = Client.objects.create(full_name="Bob Malý", email="bob@example.com")
+    tokens = set(SearchToken.objects.values_list("client", "kind", "digest"))
+    file = tmp_path / "office.json"
+    call_command("dumpdata", "crm.client", "crm.searchtoken", output=str(file))
+    Client.objects.all().delete()
+    Client.objects.create(full_name="Charlie Veselý").delete()  # so that new keys are not the old ones
+    call_command("loaddata", str(file), verbosity=0)
+    assert set(SearchToken.objects.values_list("client", "kind", "digest")) == tokens
+    assert in_step(alice) and in_step(bob)
+
+
 def test_a_write_that_fails_leaves_no_token(alice):
     before = SearchToken.objects.count()
     with pytest.raises(IntegrityError), transaction.atomic():
