@@ -13,7 +13,7 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import models
 from django.db.models import ForeignKey
 from django.forms.models import _get_foreign_key
-from django.http import Http404, HttpResponseRedirect
+from django.http import Http404
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -24,6 +24,7 @@ from simple_history.admin import SimpleHistoryAdmin
 
 from crm import values
 from crm.admin import ui
+from crm.admin.deletion import AsSeenDeletion
 from crm.admin.forms import (
     AdminChoiceField,
     CrmModelForm,
@@ -36,6 +37,7 @@ from crm.admin.forms import (
 from crm.admin.history import HistoryPages
 from crm.admin.merging import MergingInlineFormSet, versions, with_version
 from crm.admin.paging import CappedPaginator, CrmChangeList
+from crm.audit.hooks import refused
 from crm.encryption import encrypted_names
 from crm.exceptions import CrmError
 
@@ -170,11 +172,19 @@ class SafeAdminMixin(FieldsMixin):
         raise Http404
 
     def changeform_view(self, request, object_id=None, form_url="", extra_context=None):
+        """A rule's no, met while saving, rolls everything back and stands on the form with all that was typed."""
         try:
             return super().changeform_view(request, object_id, form_url, extra_context)
         except CrmError as error:
-            messages.error(request, str(error))
-            return HttpResponseRedirect(request.get_full_path())
+            if request.method != "POST":
+                raise
+            request.refusal = str(error)
+            return super().changeform_view(request, object_id, form_url, extra_context)
+
+    def get_form(self, request, obj=None, **kwargs):
+        made = super().get_form(request, obj, **kwargs)
+        made.refusal = getattr(request, "refusal", "")
+        return made
 
     def history_view(self, request, object_id, extra_context=None):
         require(self.has_view_or_change_permission(request))
@@ -189,9 +199,13 @@ class SafeAdminMixin(FieldsMixin):
 
     def _changeform_view(self, request, object_id, form_url, extra_context):
         if request.method == "POST" and object_id:
-            with contextlib.suppress(ValidationError, ValueError):
-                self.hold(request, self.model._meta.pk.to_python(unquote(object_id)))
+            self.hold_asked(request, object_id)
         return super()._changeform_view(request, object_id, form_url, extra_context)
+
+    def hold_asked(self, request, object_id: str) -> None:
+        """What an address names, if it names a key."""
+        with contextlib.suppress(ValidationError, ValueError):
+            self.hold(request, self.model._meta.pk.to_python(unquote(str(object_id))))
 
     def hold(self, request, key) -> None:
         """The second of two who save at once waits here, and then reads what the first one wrote."""
@@ -215,7 +229,7 @@ class SafeAdminMixin(FieldsMixin):
         return found
 
 
-class CrmAdmin(SafeAdminMixin, HistoryPages, ui.ModelAdmin, SimpleHistoryAdmin):
+class CrmAdmin(SafeAdminMixin, AsSeenDeletion, HistoryPages, ui.ModelAdmin, SimpleHistoryAdmin):
     """Base of every record that people edit. Import and export mixins go before it."""
 
     class Media:
@@ -237,7 +251,14 @@ class CrmAdmin(SafeAdminMixin, HistoryPages, ui.ModelAdmin, SimpleHistoryAdmin):
         """Nothing that was typed is lost with the record."""
         if request.method != "POST":
             raise Http404
+        return self.gone(request, object_id)
+
+    def gone(self, request, object_id, form_class=None):
+        """Answers a POST to a record that is not there, or not this person's: with what was typed into the change form,
+        or into this other one."""
+        refused(request, Http404())
         labels = {field.name: field.verbose_name for field in self.opts.fields}
+        labels |= {name: field.label for name, field in getattr(form_class, "base_fields", {}).items()}
         for inline in self.inlines:
             owner = _get_foreign_key(self.model, inline.model, fk_name=inline.fk_name)
             prefix = owner.remote_field.get_accessor_name()
@@ -251,10 +272,10 @@ class CrmAdmin(SafeAdminMixin, HistoryPages, ui.ModelAdmin, SimpleHistoryAdmin):
             label = labels.get(re.sub(r"-\d+-", "-", name))
             if label and value.strip():
                 typed.append((capfirst(str(label)), value))
-        context = {**self.admin_site.each_context(request), "opts": opts, "title": gettext("Gone"), "typed": typed}
+        context = {**self.admin_site.each_context(request), "opts": self.opts, "title": gettext("Gone"), "typed": typed}
         with contextlib.suppress(Http404):
             self._history_owner(request, str(object_id))  # only who may see what was deleted gets further
-            context["history"] = reverse(f"admin:crm_{opts.model_name}_history", args=[object_id])
+            context["history"] = reverse(f"admin:crm_{self.opts.model_name}_history", args=[object_id])
         return render(request, "admin/crm/gone.html", context, status=HTTPStatus.NOT_FOUND)
 
 

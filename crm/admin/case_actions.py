@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from crm import workflow
 from crm.admin.forms import CrmForm, CrmModelForm, LocalDateField, OptionalReasonForm, ReasonForm
-from crm.admin.pages import form_page
+from crm.admin.pages import form_page, of_held_record
 from crm.admin.ui import ActionVariant, TextareaWidget, action
 from crm.choices import ACTIVE_STATUSES, CaseStatus
 from crm.models import Case
@@ -106,6 +106,7 @@ class CaseActions:
         return form_page(self, request, form_class, acted, about=client, back=back, **options)
 
     @action(description=_("Approve"), url_path="approve", permissions=["approve"], variant=ActionVariant.SUCCESS)
+    @of_held_record(ApproveForm)
     def approve(self, request, object_id):
         case = self.visible_or_404(request, object_id)
         fields = ("lender", "approved_amount_czk", *APPROVED_FIELDS)
@@ -138,6 +139,7 @@ class CaseActions:
         )
 
     @action(description=_("Reject"), url_path="reject", permissions=["reject"])
+    @of_held_record(RejectForm)
     def reject(self, request, object_id):
         case = self.visible_or_404(request, object_id)
         return self._page(
@@ -152,6 +154,7 @@ class CaseActions:
         )
 
     @action(description=_("Withdraw"), url_path="withdraw", permissions=["withdraw"])
+    @of_held_record(RejectForm)
     def withdraw(self, request, object_id):
         case = self.visible_or_404(request, object_id)
         return self._page(
@@ -166,6 +169,7 @@ class CaseActions:
         )
 
     @action(description=_("Reopen"), url_path="reopen", permissions=["reject"])
+    @of_held_record(ReasonForm)
     def reopen(self, request, object_id):
         case = self.visible_or_404(request, object_id)
         return self._page(
@@ -179,6 +183,7 @@ class CaseActions:
         )
 
     @action(description=_("Hand over"), url_path="hand-over", permissions=["hand_over"])
+    @of_held_record(HandOverForm)
     def hand_over(self, request, object_id):
         case = self.visible_or_404(request, object_id)
 

@@ -102,11 +102,19 @@ class UnreadableField(forms.Field):
 class SafeFormMixin:
     """Every form of the admin: a text that looks like one of our tokens is an error on its field, never decrypted."""
 
+    # The rule's no that was met when this was saved: the form comes back with it.
+    refusal: str = ""
+
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         for field in self.fields.values():
             if isinstance(field, forms.CharField) and refuse_ciphertext not in field.validators:
                 field.validators = [*field.validators, refuse_ciphertext]
+
+    def _clean_form(self):
+        super()._clean_form()
+        if self.refusal:
+            self.add_error(None, ValidationError(self.refusal, code="refused"))
 
 
 class CrmForm(SafeFormMixin, forms.Form):

@@ -9,6 +9,7 @@ from itertools import pairwise
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import OuterRef, Subquery
+from django.forms.formsets import DELETION_FIELD_NAME
 from django.utils.html import format_html
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
@@ -51,6 +52,8 @@ class MergingFormMixin:
     opened_at: int | None = None
     # Who -> the fields of another's that stay, for the message after the save.
     told: dict[str, list[str]]
+    # Of a row whose deletion is ticked: another changed it since, and nobody has looked at that yet.
+    is_deletion_asked: bool = False
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -82,6 +85,9 @@ class MergingFormMixin:
 
     def _merge(self) -> None:
         rows, is_known = self._since_opened()
+        if self.cleaned_data.get(DELETION_FIELD_NAME):
+            self._decide_deletion(rows, is_known=is_known)
+            return
         base = rows[0] if rows else self.instance
         mine_only, decided = [], set()
         for name in [name for name in self.fields if name in self.merged_names() & self.cleaned_data.keys()]:
@@ -107,7 +113,7 @@ class MergingFormMixin:
         And whether that version is known: a page from long ago, or one that was never ours, does not say."""
         try:
             given = json.loads(self.data.get(VERSIONS) or "{}").get(_name(self.instance))
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             given = None
         now = self.instance.history_version
         if given == now:
@@ -194,6 +200,38 @@ class MergingFormMixin:
             ),
         )
 
+    def _decide_deletion(self, rows: list, *, is_known: bool) -> None:
+        """What another wrote meanwhile goes with a deleted row: whoever ticked it looks at that, and ticks again."""
+        changes = [
+            _("%(who)s changed %(field)s from “%(old)s” to “%(new)s”.")
+            % {
+                "who": self._last_change(name, rows).history_user_name or _("Somebody"),
+                "field": self._label(name),
+                "old": self.shown(self.value_in(rows[0], name), name),
+                "new": self.shown(self.value_in(rows[-1], name), name),
+            }
+            for name in self._changed_since(rows)
+        ]
+        if not is_known:
+            changes = [_("This page does not say when it was opened, so nobody can tell what others changed since.")]
+        asked, answer = f"_decide-{self.add_prefix(DELETION_FIELD_NAME)}", f"{MINE}:{self.instance.history_version}"
+        self.is_deletion_asked = bool(changes) and self.data.get(asked) != answer
+        if self.is_deletion_asked:
+            self.add_error(
+                None,
+                ValidationError(
+                    format_html(
+                        '<span class="crm-conflict">{} <label><input type="checkbox" name="{}" value="{}"> {}</label>'
+                        "</span>",
+                        " ".join(changes),
+                        asked,
+                        answer,
+                        _("Delete this row all the same"),
+                    ),
+                    code="conflict",
+                ),
+            )
+
     def _last_change(self, name: str, rows: list):
         """Who gave the field the value that it has now."""
         for before, after in reversed(list(pairwise(rows))):
@@ -202,12 +240,15 @@ class MergingFormMixin:
         return rows[-1]
 
     def _tell(self, rows: list, decided: set[str]) -> None:
-        names = [field.name for field in told_fields(type(self.instance))] if rows else []
-        names += [name for name in self.merged_names() if name not in names] if rows else []
-        for name in names:
-            if name not in decided and not _same(self.value_in(rows[0], name), self.value_in(rows[-1], name)):
+        for name in self._changed_since(rows):
+            if name not in decided:
                 who = self._last_change(name, rows).history_user_name or _("Somebody")
                 self.told.setdefault(who, []).append(self._label(name))
+
+    def _changed_since(self, rows: list) -> list[str]:
+        names = [field.name for field in told_fields(type(self.instance))] if rows else []
+        names += [name for name in self.merged_names() if name not in names] if rows else []
+        return [name for name in names if not _same(self.value_in(rows[0], name), self.value_in(rows[-1], name))]
 
     def _label(self, name: str) -> str:
         if name in self.fields:
@@ -226,7 +267,11 @@ def _same(one, other) -> bool:
 
 
 class MergingInlineFormSet(PaginationInlineFormSet):
-    """Says what became of a row that somebody deleted while it was being edited here."""
+    """Says what became of a row that somebody deleted while it was being edited here, and deletes none that somebody
+    edited meanwhile."""
+
+    def _should_delete_form(self, form):
+        return super()._should_delete_form(form) and not getattr(form, "is_deletion_asked", False)
 
     def _existing_object(self, pk):
         found = super()._existing_object(pk)

@@ -1,10 +1,35 @@
 """The small page behind an action: a form, one POST, and the rule's answer beside the fields."""
 
+import functools
+
+from django.db import transaction
+from django.http import Http404
 from django.shortcuts import render
 
 from crm.admin.base import back_to, tell_merged
 from crm.admin.merging import versions
 from crm.exceptions import CrmError
+
+
+def of_held_record(form_class):
+    """Of a page that does something to one record. A POST holds the record before it is read, as the change form does,
+    so that what is merged is what is saved; where the record is gone, what was typed into this form is given back."""
+
+    def decorate(view):
+        @functools.wraps(view)
+        def page(model_admin, request, object_id):
+            if request.method != "POST":
+                return view(model_admin, request, object_id)
+            with transaction.atomic():
+                model_admin.hold_asked(request, object_id)
+                try:
+                    return view(model_admin, request, object_id)
+                except Http404:
+                    return model_admin.gone(request, object_id, form_class)
+
+        return page
+
+    return decorate
 
 
 def form_page(model_admin, request, form_class, act, *, title, about, back, submit, danger=False, prepare=None):
@@ -16,7 +41,8 @@ def form_page(model_admin, request, form_class, act, *, title, about, back, subm
         prepare(form)
     if request.method == "POST" and form.is_valid():
         try:
-            done = act(form)
+            with transaction.atomic():
+                done = act(form)
         except CrmError as error:
             form.add_error(None, str(error))
         else:

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_POST
 from crm import workflow
 from crm.admin.base import back_to, require
 from crm.admin.forms import OptionalReasonForm, ReasonForm
-from crm.admin.pages import form_page
+from crm.admin.pages import form_page, of_held_record
 from crm.choices import CaseStatus
 from crm.exceptions import CrmError
 from crm.models import CaseStep
@@ -94,6 +94,7 @@ class StepActions:
             return HttpResponseRedirect(back_to(request, reverse("admin:crm_case_change", args=[step.case_id])))
         return self._done(request, step, _("%(step)s is pending again."))
 
+    @of_held_record(ReasonForm)
     def override_view(self, request, object_id):
         step = self._step(request, object_id, "crm.override_step_order")
 
@@ -113,6 +114,7 @@ class StepActions:
             submit=_("Complete"),
         )
 
+    @of_held_record(OptionalReasonForm)
     def not_applicable_view(self, request, object_id):
         step = self._step(request, object_id)
 

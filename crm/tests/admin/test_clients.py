@@ -188,7 +188,8 @@ def test_a_client_with_a_case_is_not_deleted_and_the_page_says_why(alice, advise
 
 def test_deleting_a_client_keeps_his_history(alice, adviser, client):
     client.force_login(adviser)
-    assert client.post(reverse("admin:crm_client_delete", args=[alice.pk]), {"post": "yes"}).status_code == 302
+    page = reverse("admin:crm_client_delete", args=[alice.pk])
+    assert client.post(page, {"post": "yes", "seen": client.get(page).context["seen"]}).status_code == 302
     assert not models.Client.objects.filter(pk=alice.pk).exists()
     assert [row.history_type for row in models.Client.history.filter(id=alice.pk)] == ["-", "+"]
 

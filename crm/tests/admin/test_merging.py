@@ -4,6 +4,7 @@ import re
 import threading
 
 import pytest
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.messages import get_messages
 from django.db import connection
 from django.test import Client as Browser
@@ -139,6 +140,97 @@ def test_a_row_that_was_deleted_meanwhile_is_told_and_one_that_was_added_stays(b
     assert "deleted this row" in answer.content.decode() and "typed at length" in answer.content.decode()
     assert browse.post(page(alice), form | {"finance_items-0-DELETE": "on"}).status_code == 302
     assert list(alice.finance_items.all()) == [added]
+
+
+def test_a_row_that_another_changed_meanwhile_is_deleted_only_by_who_has_seen_that(browse, alice, bob):
+    item = models.FinanceItem.objects.create(client=alice, kind="rent", monthly_czk=100, proof="old")
+    form = opened(browse, alice) | {"finance_items-0-DELETE": "on", "phone": "603"}
+    meanwhile(bob, item, proof="an hour of work")
+    answer = browse.post(page(alice), form)
+    shown = answer.content.decode()
+    assert answer.status_code == 200 and "Bob Malý changed" in shown and "an hour of work" in shown
+    [asked] = re.findall(r'name="_decide-finance_items-0-DELETE" value="(mine[^"]*)"', shown)
+    assert filled(answer)["phone"] == "603"
+    again = filled(answer) | {"_decide-finance_items-0-DELETE": asked}
+    meanwhile(bob, item, monthly_czk=200)
+    assert browse.post(page(alice), again).status_code == 200
+    item.refresh_from_db()
+    [asked] = re.findall(
+        r'name="_decide-finance_items-0-DELETE" value="(mine[^"]*)"', browse.post(page(alice), again).content.decode()
+    )
+    done = browse.post(page(alice), again | {"_decide-finance_items-0-DELETE": asked})
+    assert done.status_code == 302 and "it stays" not in said(done)
+    assert not alice.finance_items.exists()
+
+
+def test_a_deletion_that_is_taken_back_merges_the_row(browse, alice, bob):
+    item = models.FinanceItem.objects.create(client=alice, kind="rent", monthly_czk=100, proof="old")
+    form = opened(browse, alice) | {"finance_items-0-DELETE": "on"}
+    meanwhile(bob, item, proof="an hour of work")
+    again = filled(browse.post(page(alice), form)) | {"finance_items-0-monthly_czk": "300"}
+    del again["finance_items-0-DELETE"]
+    assert browse.post(page(alice), again).status_code == 302
+    item.refresh_from_db()
+    assert (item.monthly_czk, item.proof) == (300, "an hour of work")
+
+
+@pytest.mark.parametrize("what", ["record", "row"])
+def test_a_deletion_is_confirmed_of_what_was_shown(browse, alice, bob, what):
+    item = models.FinanceItem.objects.create(client=alice, kind="rent")
+    address = reverse("admin:crm_client_delete", args=[alice.pk])
+    shown = browse.get(address)
+    meanwhile(bob, alice, note="met") if what == "record" else meanwhile(bob, item, proof="an hour of work")
+    late = browse.post(address, {"post": "yes", "seen": shown.context["seen"]}, follow=True)
+    assert "was changed since this page was opened" in late.content.decode()
+    assert models.Client.objects.filter(pk=alice.pk).exists()
+    assert browse.post(address, {"post": "yes", "seen": late.context["seen"]}).status_code == 302
+    assert not models.Client.objects.filter(pk=alice.pk).exists()
+
+
+def test_a_deletion_of_the_selected_is_confirmed_of_what_was_shown(browse, alice, bob):
+    other = factories.make_client("Charlie")
+    data = {"action": "delete_selected", ACTION_CHECKBOX_NAME: [alice.pk, other.pk]}
+    address = reverse("admin:crm_client_changelist")
+    shown = browse.post(address, data)
+    assert f'value="{shown.context_data["seen"]}"' in shown.content.decode()
+    meanwhile(bob, other, note="met")
+    late = browse.post(address, data | {"post": "yes", "seen": shown.context_data["seen"]})
+    assert "was changed since this page was opened" in late.content.decode()
+    assert models.Client.objects.count() == 2
+    browse.post(address, data | {"post": "yes", "seen": late.context_data["seen"]})
+    assert not models.Client.objects.exists()
+
+
+def test_what_a_rule_refuses_while_saving_comes_back_as_it_was_typed(browse, settings, bob):
+    settings.ADVISER_SCOPE = "own"
+    me = factories.make_user(language="en")
+    case = factories.make_case(adviser=bob, stand_in=me)
+    browse.force_login(me)
+    form = opened(browse, case) | {"stand_in": "", "steps-0-deadline": "2031-01-01", "loan_purpose": "typed at length"}
+    answer = browse.post(page(case), form)
+    assert answer.status_code == 200 and "Your role does not allow this." in answer.content.decode()
+    assert (filled(answer)["loan_purpose"], filled(answer)["steps-0-deadline"]) == ("typed at length", "2031-01-01")
+    case.refresh_from_db()
+    assert (case.loan_purpose, case.stand_in) == ("", me)
+
+
+@pytest.mark.parametrize("verb", ["reject", "withdraw", "reopen", "hand_over"])
+def test_a_case_that_was_deleted_gives_back_the_reason_that_was_typed(browse, bob, verb):
+    browse.force_login(factories.make_user(roles.MANAGER, language="en"))
+    case = factories.make_case()
+    address = reverse(f"admin:crm_case_{verb}", args=[case.pk])
+    case.delete()
+    assert browse.get(address).status_code == 404
+    answer = browse.post(address, {"on": "2026-03-01", "reason": "typed at length"})
+    assert answer.status_code == 404 and dict(answer.context["typed"])["Reason"] == "typed at length"
+
+
+def test_a_step_that_was_deleted_gives_back_the_reason_that_was_typed(browse):
+    case = factories.make_case()
+    address = reverse("admin:crm_casestep_not_applicable", args=[case.steps.first().pk])
+    case.delete()
+    answer = browse.post(address, {"reason": "typed at length"})
+    assert answer.status_code == 404 and "typed at length" in answer.content.decode()
 
 
 def test_a_row_that_others_rows_moved_to_the_next_page_is_still_mine(browse, bob):
@@ -312,6 +404,35 @@ def test_of_two_who_save_one_field_at_the_same_moment_one_is_asked():
         thread.join()
     assert sorted(answers) == [200, 302]
     assert models.Client.history.filter(history_type="~").count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_writes_while_a_case_is_being_approved_waits_and_loses_nothing(monkeypatch):
+    case, lender = factories.make_case(), factories.make_lender()
+    browser = Browser()
+    browser.force_login(factories.make_user(roles.MANAGER))
+    address = reverse("admin:crm_case_approve", args=[case.pk])
+    typed = {
+        VERSIONS: browser.get(address).context["versions"], "on": "2026-01-05", "lender": lender.pk,
+        "approved_amount_czk": "90", "override_reason": "because", "approved_terms": "",
+    }  # fmt: skip
+
+    def write():
+        meanwhile(None, case, approved_terms="of another")
+        connection.close()
+
+    other, approve = threading.Thread(target=write), workflow.approve
+
+    def slow(*args, **kwargs):
+        other.start()
+        other.join(1)
+        return approve(*args, **kwargs)
+
+    monkeypatch.setattr(workflow, "approve", slow)
+    assert browser.post(address, typed).status_code == 302
+    other.join()
+    case.refresh_from_db()
+    assert (case.status, case.approved_terms) == ("approved", "of another")
 
 
 @pytest.mark.django_db(transaction=True)
