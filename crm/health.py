@@ -2,9 +2,10 @@
 
 import datetime
 
+from django.conf import settings
 from django.utils.translation import gettext as _
 
-from crm import values
+from crm import outbox, values
 from crm.models import Heartbeat, JobRun
 
 ALIVE_WITHIN = datetime.timedelta(seconds=90)
@@ -13,11 +14,11 @@ WAITS_AT_MOST = datetime.timedelta(minutes=5)
 
 def worker_trouble(now: datetime.datetime) -> str:
     """Empty where some worker ran a task or got on with a job a moment ago, and nothing due waits."""
-    return silence(now) or waiting(now)
+    return silence(now, Heartbeat.objects.newest()) or waiting(now)
 
 
-def silence(now: datetime.datetime) -> str:
-    seen = Heartbeat.objects.newest()
+def silence(now: datetime.datetime, seen: datetime.datetime | None) -> str:
+    """`seen` is the newest beat."""
     if seen and now - seen < ALIVE_WITHIN:
         return ""
     progressed = JobRun.objects.order_by("-progressed_at").exclude(progressed_at=None)
@@ -30,6 +31,15 @@ def silence(now: datetime.datetime) -> str:
     return _(
         "No worker has run since %(when)s: reminders, reports and backups wait. Start it with: manage.py worker"
     ) % {"when": values.moment(last)}
+
+
+def mail_trouble() -> str:
+    """Where no server is named, and somebody waits for a message."""
+    if settings.EMAIL_IS_SET or not (count := outbox.waiting()):
+        return ""
+    return _("%(count)s messages wait: no mail server is named. Set EMAIL_URL, then try: manage.py send_test_email") % {
+        "count": count
+    }
 
 
 def waiting(now: datetime.datetime) -> str:

@@ -47,7 +47,7 @@ _manage = (
     _advise
     | _codes("add change delete", CATALOGUE)
     | _codes("view", RUNS + AUDIT)
-    | {"crm.undo_operation", "crm.export_auditentry"}
+    | {"crm.undo_operation", "crm.export_auditentry", "crm.resend_message"}
     | {"crm.import_client", "crm.import_case", "crm.hand_over_case", "crm.override_step_order", "crm.view_all_cases"}
     | {"crm.view_user"}
 )

@@ -139,6 +139,39 @@ def database(name: str, default: str) -> dict:
     return config
 
 
+def mail_server(name: str) -> dict | None:
+    """Django's EMAIL_ settings from a URL, None without one: smtp+tls://user:password@host:587 (STARTTLS),
+    smtps://user:password@host:465, smtp://127.0.0.1:25, filemail:///folder."""
+    url = text(name)
+    if not url:
+        return None
+    scheme = url.partition(":")[0].lower()
+    if scheme not in {"smtp", "smtp+tls", "smtps", "smtp+ssl", "filemail"}:
+        raise ImproperlyConfigured(f"{name} is not an address like smtp+tls://user:password@mail.example.com:587.")
+    try:
+        found = environ.Env.email_url_config(url)
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name} cannot be read: {_why(error)}.") from error
+    if scheme == "filemail":
+        return {"EMAIL_BACKEND": found["EMAIL_BACKEND"], "EMAIL_FILE_PATH": f"/{found['EMAIL_FILE_PATH'].lstrip('/')}"}
+    if not found["EMAIL_HOST"]:
+        raise ImproperlyConfigured(f"{name} names no host.")
+    is_ssl = scheme in {"smtps", "smtp+ssl"}
+    return {
+        "EMAIL_BACKEND": found["EMAIL_BACKEND"],
+        "EMAIL_HOST": found["EMAIL_HOST"],
+        "EMAIL_PORT": found["EMAIL_PORT"] or (465 if is_ssl else 587 if scheme == "smtp+tls" else 25),
+        "EMAIL_HOST_USER": found["EMAIL_HOST_USER"] or "",
+        "EMAIL_HOST_PASSWORD": found["EMAIL_HOST_PASSWORD"] or "",
+        "EMAIL_USE_TLS": scheme == "smtp+tls",
+        "EMAIL_USE_SSL": is_ssl,
+    }
+
+
+def mail_folder(folder: Path) -> dict:
+    return {"EMAIL_BACKEND": "django.core.mail.backends.filebased.EmailBackend", "EMAIL_FILE_PATH": str(folder)}
+
+
 def field_keys() -> list[str]:
     """Fernet keys, the first one for writing; none set gives an empty list.
 

@@ -90,6 +90,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "crm.middleware.UserLanguageMiddleware",
+    "crm.middleware.AddressMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "simple_history.middleware.HistoryRequestMiddleware",
@@ -211,6 +212,15 @@ FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.MemoryFileUploadHandler
 # crm.middleware.BodyLimit refuses a longer body; a shorter one Django would put into a file. One more for the form.
 FILE_UPLOAD_MAX_MEMORY_SIZE = (UPLOAD_LIMIT_MB + 1) * 1024 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 5000
+
+# --- Mail: sent by crm.outbox alone. Without EMAIL_URL messages wait; a desk (DEBUG) writes them into a folder ---
+_mail = env.mail_server("EMAIL_URL") or (env.mail_folder(DATA_DIR / "mail") if DEBUG else None)
+EMAIL_IS_SET = _mail is not None
+globals().update(_mail or {"EMAIL_BACKEND": "django.core.mail.backends.dummy.EmailBackend"})
+EMAIL_TIMEOUT = 20
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = (
+    env.text("DEFAULT_FROM_EMAIL") or f"Hypodesk <noreply@{urlsplit(SITE_URL).hostname}>"
+)
 
 # --- Queue: the measured sane set; the database is the broker ---
 # A cluster for each queue of crm.choices.QueueName. Jobs are claimed, retried and looked after by crm.jobs.

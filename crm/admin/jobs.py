@@ -2,6 +2,7 @@
 done about it. A schedule's time and pause are edited here; the queue's own rows nowhere."""
 
 from django.contrib import admin, messages
+from django.db.models import Count, Min
 from django.http import Http404, HttpResponseRedirect
 from django.template.loader import render_to_string
 from django.urls import path, reverse
@@ -10,16 +11,16 @@ from django.utils.decorators import method_decorator
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
-from django_q.models import OrmQ
 
 from crm import health, jobs, schedules, values
 from crm.admin import badges
 from crm.admin.base import CrmAdmin, back_to, require
 from crm.admin.runs import RunAdmin
+from crm.admin.site import newest_beat
 from crm.admin.ui import ChoicesDropdownFilter, display
 from crm.choices import QueueName, RunState, Weekday
 from crm.exceptions import CrmError
-from crm.models import Heartbeat, JobRun, JobSchedule
+from crm.models import JobRun, JobSchedule
 from crm.models.operations import current_user
 
 RUN = "crm.run_job"
@@ -130,18 +131,23 @@ def title_of(name: str) -> str:
 
 def overview(request) -> dict:
     now = timezone.now()
-    seen = Heartbeat.objects.newest()
-    waiting = dict.fromkeys(QueueName.values, 0)
-    for key in OrmQ.objects.filter(lock__lte=now).values_list("key", flat=True):
-        waiting[key] = waiting.get(key, 0) + 1
+    seen = newest_beat(request)
+    due = JobRun.objects.waiting().filter(due_at__lte=now).order_by()
+    waiting = {
+        queue: (count, oldest) for queue, count, oldest in due.values_list("queue").annotate(Count("pk"), Min("due_at"))
+    }
     return {
-        "trouble": health.worker_trouble(now),
         "seen": values.moment(seen) if seen else "",
-        "queues": [(label, waiting[key]) for key, label in QueueName.choices],
+        "queues": [_depth(label, *waiting.get(key, (0, None)), now) for key, label in QueueName.choices],
         "may_run": request.user.has_perm(RUN),
         "may_edit": request.user.has_perm("crm.change_jobschedule"),
         "schedules": [_line(each) for each in schedules.report(now)],
     }
+
+
+def _depth(label, count: int, oldest, now) -> dict:
+    is_late = oldest is not None and now - oldest > health.WAITS_AT_MOST
+    return {"label": label, "count": count, "since": values.moment(oldest) if is_late else ""}
 
 
 def _line(told: schedules.Told) -> dict:

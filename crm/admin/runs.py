@@ -1,4 +1,4 @@
-"""What machines did, to be looked at: imports, exports, backups, messages; and the queue itself. All read-only:
+"""What machines did, to be looked at: imports, exports, backups; and the queue itself. All read-only:
 a schedule's function is free text that the worker would run."""
 
 from django.contrib import admin
@@ -8,7 +8,7 @@ from django_q.models import Failure, OrmQ, Schedule, Success
 from crm.admin import badges
 from crm.admin.base import ReadOnlyAdmin
 from crm.admin.ui import ChoicesDropdownFilter, display
-from crm.models import BackupRun, Case, ExportRun, ImportRun, MessageLog
+from crm.models import BackupRun, ExportRun, ImportRun
 
 
 class RunAdmin(ReadOnlyAdmin):
@@ -46,26 +46,6 @@ class BackupRunAdmin(RunAdmin):
     list_display = ("created_at", "file_name", "state_badge", "size_bytes", "verified_at")
     search_fields = ("file_name",)
     fields = (*list_display, "finished_at", "by", "sha256", "operation_id", "message")
-
-
-@admin.register(MessageLog)
-class MessageLogAdmin(ReadOnlyAdmin):
-    list_display = ("created_at", "subject", "kind", "case", "state_badge", "sent_at", "error")
-    list_display_links = ("created_at", "subject")
-    list_select_related = ("case",)
-    list_filter = (("state", ChoicesDropdownFilter), "kind", "created_at")
-    search_fields = ("subject", "case__reference")
-    fields = ("created_at", "kind", "case", "recipient", "subject", "body", "state_badge", "sent_at", "error")
-
-    def get_queryset(self, request):
-        rows = super().get_queryset(request)
-        if request.user.has_perm("crm.view_all_cases"):
-            return rows
-        return rows.filter(case__in=Case.objects.visible_to(request.user))
-
-    @display(description=_("state"), ordering="state")
-    def state_badge(self, message):
-        return badges.choice(message.state, message.get_state_display())
 
 
 # --- The queue. Another app registered plain pages for it, where inputs are invisible and everything can be edited. ---

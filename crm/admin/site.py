@@ -20,7 +20,8 @@ from unfold.sites import UnfoldAdminSite
 from crm import health, roles
 from crm.audit.hooks import refused
 from crm.choices import Language
-from crm.models import User
+from crm.models import Heartbeat, User
+from crm.search import clean
 
 
 class OfficeSite(UnfoldAdminSite):
@@ -60,7 +61,7 @@ class OfficeSite(UnfoldAdminSite):
         return path(route, self.admin_view(page), name=name)
 
     def each_context(self, request):
-        return super().each_context(request) | {"worker_trouble": SimpleLazyObject(lambda: _worker_trouble(request))}
+        return super().each_context(request) | {"trouble": SimpleLazyObject(lambda: _trouble(request))}
 
     def operation(self, request, operation_id):
         return import_string("crm.admin.audit.operation_page")(request, operation_id, self)
@@ -72,7 +73,7 @@ class OfficeSite(UnfoldAdminSite):
         """Unfold's keeps results for five minutes in Django's cache: decrypted names, still shown after a person lost
         the right to see them. This one asks anew every time and keeps nothing. It is a POST, so that no name stands in
         an address, which every proxy writes into its log."""
-        term = (request.POST.get("s") or "").strip()
+        term = clean(request.POST.get("s") or "")
         if not term:
             return HttpResponse()
         results = self._search_apps(self.get_app_list(request), term.lower())
@@ -112,10 +113,17 @@ class OfficeSite(UnfoldAdminSite):
         return super().login(request, {"demo_logins": _demo_logins(), **(extra_context or {})})
 
 
-def _worker_trouble(request) -> str:
+def _trouble(request) -> str:
     """For everybody who works here: his reminders do not go out. Asked where the page shows it."""
     is_staff = request.user.is_active and request.user.is_staff
-    return health.silence(timezone.now()) if is_staff else ""
+    return (health.silence(timezone.now(), newest_beat(request)) or health.mail_trouble()) if is_staff else ""
+
+
+def newest_beat(request):
+    """Asked once a request."""
+    if not hasattr(request, "newest_beat"):
+        request.newest_beat = Heartbeat.objects.newest()
+    return request.newest_beat
 
 
 def _demo_logins():

@@ -44,7 +44,14 @@ def test_the_page_tells_what_is_scheduled_and_what_became_of_it(client, boss):
     assert "Tidy up after jobs" in shown and "daily 04:30" in shown and DEAD not in shown
     [line] = [line for line in answer.context["jobs"]["schedules"] if line["told"].schedule.name == "tidy_jobs"]
     assert (line["told"].missed, line["told"].last.pk) == (1, run.pk)
-    assert answer.context["jobs"]["queues"] == [("Quick", 1), ("Long", 0)]
+    assert [queue["count"] for queue in answer.context["jobs"]["queues"]] == [0, 0]
+
+
+def test_what_waits_too_long_is_told(client, boss):
+    jobs.enqueue("tidy_jobs", due_at=timezone.now() - datetime.timedelta(minutes=6))
+    client.force_login(boss)
+    quick, long = client.get(PAGE).context["jobs"]["queues"]
+    assert (quick["count"], bool(quick["since"]), long["count"]) == (1, True, 0)
 
 
 def test_everybody_who_works_here_is_told_that_no_worker_is_alive(client, boss):

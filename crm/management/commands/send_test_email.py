@@ -1,0 +1,45 @@
+import smtplib
+from email.utils import parseaddr
+
+from django.conf import settings
+from django.core import mail
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+
+class Command(BaseCommand):
+    help = "Sends a message to ADDRESS and says what the server answered, word for word."
+
+    def add_arguments(self, parser):
+        parser.add_argument("address")
+
+    def handle(self, *args, address, **options):
+        if not settings.EMAIL_IS_SET:
+            raise CommandError("EMAIL_URL is not set, for example smtp+tls://user:password@mail.example.com:587.")
+        server = mail.get_connection()
+        text = _("Hypodesk can send mail. %(at)s") % {"at": timezone.localtime().isoformat(timespec="seconds")}
+        message = mail.EmailMessage("Hypodesk", text, to=[address], connection=server)
+        try:
+            if not hasattr(server, "use_tls"):
+                message.send()
+                self.stdout.write(f"Written to {getattr(server, 'file_path', settings.EMAIL_BACKEND)}.")
+                return
+            server.open()
+            server.connection.ehlo_or_helo_if_needed()
+            self._speak(server.connection, message, address)
+            server.close()
+        except (OSError, smtplib.SMTPException) as error:
+            raise CommandError(f"{settings.EMAIL_HOST}:{settings.EMAIL_PORT}: {error}") from error
+
+    def _speak(self, smtp, message, address) -> None:
+        sender = parseaddr(message.from_email)[1]
+        for said, ask in (
+            (f"from {sender}", lambda: smtp.mail(sender)),
+            (f"to {address}", lambda: smtp.rcpt(address)),
+            ("message", lambda: smtp.data(message.message().as_bytes())),
+        ):
+            code, answer = ask()
+            self.stdout.write(f"{said}: {code} {answer.decode(errors='replace')}")
+            if code >= 400:
+                raise CommandError("The server refused it.")

@@ -1,0 +1,66 @@
+"""A real mail server in the test's own process, which behaves as it is told."""
+
+import asyncio
+import contextlib
+import email
+from email.message import Message
+
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP
+
+from crm.tests.processes import free_port
+
+
+class Post:
+    """`refuse` and `defer` hold recipients' addresses, `drop` how many messages it takes and hangs up before its yes,
+    `slow_s` how long it thinks."""
+
+    def __init__(self):
+        self.taken: list[Message] = []
+        self.refuse: set[str] = set()
+        self.defer: set[str] = set()
+        self.drop = 0
+        self.slow_s = 0.0
+
+    async def handle_RCPT(self, server, session, envelope, address, options):
+        if address in self.refuse:
+            return f"550 5.1.1 <{address}> is nobody here"
+        if address in self.defer:
+            self.defer.discard(address)
+            return "451 4.7.1 Greylisted, come back later"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, server: SMTP, session, envelope):
+        await asyncio.sleep(self.slow_s)
+        self.taken.append(email.message_from_bytes(envelope.content))
+        if self.drop:
+            self.drop -= 1
+            server.transport.close()
+        return "250 OK queued"
+
+    @property
+    def ids(self) -> list[str]:
+        return [message["Message-ID"] for message in self.taken]
+
+    @property
+    def recipients(self) -> list[str]:
+        return [message["To"] for message in self.taken]
+
+
+@contextlib.contextmanager
+def post_office(settings, **options):
+    """The settings point to it, also after it has closed."""
+    handler = Post()
+    controller = Controller(handler, hostname="127.0.0.1", port=free_port(), **options)
+    controller.start()
+    settings.EMAIL_IS_SET = True
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST = "127.0.0.1"
+    settings.EMAIL_PORT = controller.port
+    settings.EMAIL_USE_TLS = settings.EMAIL_USE_SSL = False
+    settings.EMAIL_TIMEOUT = 5
+    try:
+        yield handler
+    finally:
+        controller.stop(no_assert=True)
