@@ -1,9 +1,12 @@
-"""What every request passes: size limit, health, the user's language, and the operation its writes belong to."""
+"""What every request passes: size limit, health, the user's language, a look at its address, and the operation its writes
+belong to."""
 
 import http
 import io
 
 from django.conf import settings
+from django.contrib.admin.views.main import SEARCH_VAR
+from django.core.exceptions import BadRequest
 from django.core.handlers.asgi import ASGIRequest
 from django.db import DatabaseError, connection
 from django.http import HttpResponse
@@ -12,6 +15,7 @@ from django.template.loader import render_to_string
 from django.utils import translation
 from django.utils.functional import SimpleLazyObject
 
+from crm import values
 from crm.audit.hooks import refused
 from crm.choices import Source
 from crm.models import operation
@@ -90,6 +94,25 @@ class UserLanguageMiddleware:
             translation.activate(request.user.language)
             request.LANGUAGE_CODE = translation.get_language()
         return self.get_response(request)
+
+
+class AddressMiddleware:
+    """No page of ours writes such an address: with NUL, which PostgreSQL does not take, or with a number that is longer
+    than any key, on which Python or the database gives up. What is searched for may be any number."""
+
+    def __init__(self, get_response):
+        self.get_response = get_response
+
+    def __call__(self, request):
+        for name, found in request.GET.lists():
+            is_search = name == SEARCH_VAR
+            if "\0" in name or any("\0" in each or (_is_long_number(each) and not is_search) for each in found):
+                raise BadRequest("NUL or too long a number in the address")
+        return self.get_response(request)
+
+
+def _is_long_number(text: str) -> bool:
+    return len(text) > values.KEY_DIGITS and text.isdecimal()
 
 
 class OperationMiddleware:

@@ -8,10 +8,16 @@ from django.utils.html import format_html
 from django.utils.translation import get_language
 
 GAP = "\u00a0"
+KEY_DIGITS = 18  # of the longest number that every database takes for a key
 
 
 def is_czech() -> bool:
     return (get_language() or "").startswith("cs")
+
+
+def key(text: str) -> int | None:
+    """The key of a row as a request names it; None where it can be none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= KEY_DIGITS else None
 
 
 def number(value: Decimal | int | None, places: int | None = None) -> str:

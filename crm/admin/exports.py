@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy as _
 from import_export.admin import ExportMixin
 from import_export.formats.base_formats import Format
 
-from crm import exports
+from crm import exports, values
 from crm.admin import ui
 from crm.exceptions import CrmError
 
@@ -123,7 +123,7 @@ class ExportAdminMixin(ExportMixin):
         """The filtered list, or those of its rows that were ticked."""
         queryset = super().get_export_queryset(request)
         keys = request.POST.get("selected", "")
-        return queryset.filter(pk__in=[int(key) for key in keys.split(",") if key.isdigit()]) if keys else queryset
+        return queryset.filter(pk__in=list(filter(None, map(values.key, keys.split(","))))) if keys else queryset
 
     def export_action(self, request):
         if not self.has_export_permission(request):

@@ -1,5 +1,7 @@
 """Lists that cost the same at a thousand and at a million rows: a capped count, and only the columns that are shown."""
 
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.core.exceptions import BadRequest
 from django.core.paginator import Paginator
 from django.utils.functional import cached_property
 
@@ -31,6 +33,12 @@ class CappedPaginator(Paginator):
 
 
 class CrmChangeList(ChangeList):
+    def get_queryset(self, request, exclude_parameters=None):
+        # Django hands what was ticked to the database as it came.
+        if any(values.key(each) is None for each in request.POST.getlist(ACTION_CHECKBOX_NAME)):
+            raise BadRequest("What is selected are no rows")
+        return super().get_queryset(request, exclude_parameters)
+
     def get_results(self, request):
         # Only the page is read without the hidden columns: actions and exports take the whole rows from get_queryset.
         whole = self.queryset

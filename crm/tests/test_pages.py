@@ -43,7 +43,9 @@ def test_a_missing_page_is_in_the_persons_language(client, adviser):
     assert '<html lang="cs"' in response.content.decode()
 
 
-@pytest.mark.parametrize("name", ["403.html", "404.html", "500.html", "403_csrf.html", "crm/too_large.html"])
+@pytest.mark.parametrize(
+    "name", ["400.html", "403.html", "404.html", "500.html", "403_csrf.html", "crm/too_large.html"]
+)
 @pytest.mark.parametrize("language", ["cs", "en"])
 def test_an_error_page_needs_no_request_and_no_database(name, language, django_db_blocker):
     with translation.override(language), django_db_blocker.block():
@@ -51,6 +53,48 @@ def test_an_error_page_needs_no_request_and_no_database(name, language, django_d
     assert f'<html lang="{language}"' in page
     assert "<main>" in page
     assert "<script" not in page
+
+
+LONG, TOO_LONG = "9" * 18, "9" * 5000
+
+
+@pytest.mark.parametrize(
+    ("address", "status"),
+    [
+        ("crm/case/?adviser=%00", 400),
+        ("crm/case/?as_of=2026-01-01&before=%00", 400),
+        ("crm/auditentry/?kind__exact=%00", 400),
+        ("recycle-bin/?q=%00", 400),
+        ("?%00=1", 400),
+        (f"crm/case/?adviser={TOO_LONG}", 400),
+        (f"crm/auditentry/?person=1&person={LONG}9", 400),
+        (f"crm/case/?adviser={LONG}", 200),
+        (f"crm/auditentry/?person={LONG}", 200),
+        (f"crm/client/?q={LONG * 2}", 200),
+    ],
+)
+def test_an_address_that_no_page_writes_is_told_so(client, administrator, address, status):
+    client.force_login(administrator)
+    assert client.get(f"/admin/{address}").status_code == status
+
+
+def test_it_is_told_in_the_persons_language(client, adviser):
+    client.force_login(adviser)
+    assert '<html lang="cs"' in client.get("/admin/?p=%00", headers={"accept-language": "en"}).content.decode()
+
+
+@pytest.mark.parametrize("ticked", ["abc", "\0", TOO_LONG, f"{LONG}9", "²", "-1", ""])
+def test_a_selection_of_no_rows_is_told_so(client, administrator, ticked):
+    client.force_login(administrator)
+    kept = factories.make_client()
+    for name in ("client", "auditentry"):
+        chosen = {"action": "bulk_edit", "_selected_action": [kept.pk, ticked]}
+        assert client.post(f"/admin/crm/{name}/", chosen).status_code == 400
+
+
+def test_the_palette_finds_nothing_for_what_no_database_takes(client, administrator):
+    client.force_login(administrator)
+    assert client.post("/admin/search/", {"s": "H-0\0"}).status_code == 200
 
 
 def test_a_refused_form_says_what_to_do():

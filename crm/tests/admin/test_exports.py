@@ -140,10 +140,16 @@ def test_no_column_at_all_is_an_error_on_the_form(browse, manager):
     assert not ExportRun.objects.exists()
 
 
-@pytest.mark.parametrize("keys", ["1; DROP", "x", "1,,2"])
+@pytest.mark.parametrize("keys", ["1; DROP", "x", "1,,2", "²", "1,9" + "\0"])
 def test_a_forged_selection_is_an_error_on_the_form(browse, manager, keys):
     response = browse(manager).post(EXPORT, chosen(selected=keys))
     assert response.context["form"].errors["selected"]
+
+
+@pytest.mark.parametrize("keys", ["9" * 30, "9" * 5000])
+def test_a_selection_of_what_can_be_no_row_is_empty(browse, manager, keys):
+    factories.make_client()
+    assert csv_rows(browse(manager).post(EXPORT, chosen(selected=keys)).content)[1:] == []
 
 
 @pytest.mark.parametrize("most", [1, 2])

@@ -463,3 +463,8 @@ def test_of_two_at_one_step_on_different_pages_one_is_asked_and_none_is_thrown_o
     step.refresh_from_db()
     [winner] = [name for name, status in answers.items() if status == 302]
     assert step.note == f"of the {winner}"
+
+
+def test_versions_that_are_nested_too_deep_are_none(browse, alice):
+    form = opened(browse, alice) | {"_versions": "[" * 100_000, "phone": "605"}
+    assert "does not say when it was opened" in browse.post(page(alice), form).content.decode()
