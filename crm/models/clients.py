@@ -15,6 +15,7 @@ from crm import search
 from crm.encryption import EncryptedCharField, EncryptedDateField, EncryptedEmailField, EncryptedTextField, Unreadable
 from crm.models.base import BATCH, CrmModel, CrmQuerySet, Stamped, sees_all_cases, with_references
 from crm.models.bulk import insert_rows
+from crm.models.history import DELETED
 
 REFERENCE_PREFIX = "C"
 
@@ -51,15 +52,14 @@ class ClientQuerySet(CrmQuerySet):
         from crm.models.cases import Case
 
         # A client who never had a case belongs to nobody else, so whoever just wrote him down still sees him. One whose
-        # cases were deleted or given to other clients stays theirs who had them last: nobody else gets to see him by that.
+        # cases were deleted stays with those whose they were: nobody else gets to see him by a deletion. Each part is
+        # read once a list and looked up once a page of one client; what was deleted has an index of its own.
         cases = Case.objects.filter(client=OuterRef("pk"))
         history = Case.history.model.objects.order_by()
         had = history.filter(client_id=OuterRef("pk"))
-        later = history.filter(
-            id=OuterRef("id"), client_id=OuterRef("client_id"), history_id__gt=OuterRef("history_id")
-        )
-        had_last = had.filter(Q(adviser_id=user.pk) | Q(stand_in_id=user.pk), ~Exists(later))
-        return self.filter(Exists(cases.visible_to(user)) | ~Exists(cases) & (~Exists(had) | Exists(had_last)))
+        own = Q(adviser_id=user.pk) | Q(stand_in_id=user.pk)
+        lost = history.filter(own, history_type=DELETED, client_id__isnull=False).values("client_id")
+        return self.filter(Exists(cases.visible_to(user)) | ~Exists(cases) & (~Exists(had) | Q(pk__in=lost)))
 
     def search(self, text: str):
         """By reference, by a whole e-mail, phone, birth, document or business number, or by all words of the name."""

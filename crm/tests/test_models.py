@@ -287,6 +287,33 @@ def test_with_scope_own_an_adviser_sees_his_own_and_what_he_stands_in_for(two_ad
     assert Case.objects.visible_to(manager).count() == 4
 
 
+def test_with_scope_own_a_client_whose_case_was_deleted_stays_with_those_whose_it_was(two_advisers, settings):
+    settings.ADVISER_SCOPE = "own"
+    alice, bob = two_advisers
+    own, shared, handed_over = make_case(adviser=alice), make_case(stand_in=alice), make_case(adviser=bob)
+    handed_over.adviser = alice
+    handed_over.save()
+    clients = {each.client for each in (own, shared, handed_over)}
+    for case in (own, shared, handed_over):
+        case.delete()
+    assert set(Client.objects.visible_to(alice)) == clients
+    assert not Client.objects.visible_to(bob).exists()
+    assert set(Client.objects.visible_to(factories.make_user(roles.MANAGER))) == clients
+
+
+def test_with_scope_own_a_client_whose_case_was_given_to_another_is_nobodys_who_sees_his_own_only(
+    two_advisers, settings
+):
+    settings.ADVISER_SCOPE = "own"
+    alice, bob = two_advisers
+    case, other = make_case(adviser=alice), make_case(adviser=alice)
+    left = case.client
+    case.client = other.client
+    case.save()
+    assert left not in Client.objects.visible_to(bob)
+    assert left not in Client.objects.visible_to(alice)
+
+
 def test_with_scope_own_the_rows_of_a_case_and_a_client_follow_them(two_advisers, settings, step):
     settings.ADVISER_SCOPE = "own"
     alice, bob = two_advisers
