@@ -4,6 +4,7 @@ one Message-ID. No web request speaks SMTP."""
 
 import contextlib
 import datetime
+import itertools
 import re
 import smtplib
 from collections.abc import Iterable
@@ -17,9 +18,10 @@ from django.utils.crypto import salted_hmac
 
 from crm import search
 from crm.choices import MessageState
-from crm.models import Case, MessageLog, User
+from crm.models import MessageLog, User
 
 MINUTE = datetime.timedelta(minutes=1)
+CHUNK = 500
 # The last one is repeated: in all about two days.
 BACKOFF = tuple(minutes * MINUTE for minutes in (1, 2, 5, 10, 20, 30, 60))
 MOST_ATTEMPTS = 54
@@ -33,7 +35,7 @@ class ServerTrouble(Exception):
     """Not about a message: the server cannot be reached, or does not let us in."""
 
 
-def write(
+def message(
     kind: str,
     *,
     to: str,
@@ -42,16 +44,16 @@ def write(
     about: Iterable[object],
     language: str,
     html: str = "",
-    case: Case | None = None,
+    case_id: int | None = None,
     user: User | None = None,
-) -> MessageLog | None:
-    """A message to be sent, or None where it was written before: `about` are the slot or the ids of the events that make it
-    what it is. `subject` carries references, never a name. In the caller's transaction."""
+) -> MessageLog:
+    """Not written yet. `about` are the slot or the ids of the events that make it what it is; `subject` carries references,
+    never a name."""
     folded = search.fold_value(search.Kind.EMAIL, to)
-    message = MessageLog(
+    return MessageLog(
         claim_key=claim_key(kind, folded, about),
         kind=kind,
-        case=case,
+        case_id=case_id,
         user=user,
         language=language,
         recipient=to,
@@ -60,8 +62,21 @@ def write(
         body=body,
         html=html,
     )
-    MessageLog.objects.bulk_create([message], ignore_conflicts=True)
-    return MessageLog.objects.filter(claim_key=message.claim_key, message_id=message.message_id).first()
+
+
+def put(messages: Iterable[MessageLog]) -> int:
+    """To be sent; those that were written before are left out. Returns how many are new. In the caller's transaction."""
+    count = 0
+    for some in itertools.batched(messages, CHUNK):
+        known = set(
+            MessageLog.objects.filter(claim_key__in=[each.claim_key for each in some]).values_list(
+                "claim_key", flat=True
+            )
+        )
+        fresh = {each.claim_key: each for each in some if each.claim_key not in known}
+        MessageLog.objects.bulk_create(fresh.values(), ignore_conflicts=True)
+        count += len(fresh)
+    return count
 
 
 def claim_key(kind: str, to: str, about: Iterable[object]) -> str:

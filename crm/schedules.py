@@ -104,6 +104,7 @@ SCHEDULES = {
     each.name: each
     for each in (
         Schedule("send_mail", _("Send mail"), Every(1), 5 * MINUTE),
+        Schedule("send_deadlines", _("Remind of deadlines"), Clock(datetime.time(8)), DAY),
         Schedule("seal_audit", _("Seal the history"), Every(60), HOUR, QueueName.LONG, _has_audit_key),
         Schedule("verify_audit", _("Verify the seals"), Clock(datetime.time(5)), DAY, QueueName.LONG, _has_audit_key),
         Schedule("tidy_jobs", _("Tidy up after jobs"), Clock(datetime.time(4, 30)), DAY),

@@ -2,7 +2,7 @@
 
 from django.utils import timezone
 
-from crm import jobs, outbox, schedules
+from crm import jobs, notifications, outbox, schedules
 from crm.audit import sealing, verifying
 from crm.exceptions import AuditNotWhole
 from crm.models import Heartbeat
@@ -27,6 +27,10 @@ def send_mail(progress: jobs.Progress) -> dict:
     return outbox.send_due(timezone.now(), progress)
 
 
+def send_deadlines(progress: jobs.Progress) -> dict:
+    return notifications.send(timezone.localdate())
+
+
 def seal_audit(progress: jobs.Progress) -> dict:
     done = sealing.seal(now=timezone.now(), wait_s=60, progress=progress)
     if done.waiting:
@@ -45,4 +49,4 @@ def tidy_jobs(progress: jobs.Progress) -> dict:
     return {"runs": schedules.tidy(timezone.now())}
 
 
-JOBS = {work.__name__: work for work in (send_mail, seal_audit, verify_audit, tidy_jobs)}
+JOBS = {work.__name__: work for work in (send_mail, send_deadlines, seal_audit, verify_audit, tidy_jobs)}

@@ -29,7 +29,8 @@ def post(settings):
 
 def write(to: str = "alice@example.com", about=("2026-03-02",), **values) -> MessageLog | None:
     texts = {"subject": "H-000001", "body": "Dobrý den, příští krok.", "language": "cs"}
-    return outbox.write("deadlines", to=to, about=about, **texts | values)
+    found = outbox.message("deadlines", to=to, about=about, **texts | values)
+    return MessageLog.objects.get(claim_key=found.claim_key) if outbox.put([found]) else None
 
 
 def send(after: datetime.timedelta = 0 * MINUTE) -> dict:

@@ -1,0 +1,204 @@
+"""Who is told about which deadlines, and in what words. Selecting is pure; writing goes through crm.outbox.
+
+A step is told some days before its deadline, the day before, on the day, and then every few days a few times (REMIND_...).
+Weekends and holidays are quiet: what falls on one is told on the next working day, and after an outage one mail tells all
+that was missed."""
+
+import dataclasses
+import datetime
+from collections.abc import Iterable, Iterator
+
+from django.conf import settings
+from django.db.models import Exists, OuterRef, Q
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils import translation
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from crm import outbox, values
+from crm.choices import ConsentPurpose, RunState
+from crm.deadlines import is_working_day
+from crm.models import CaseStep, Client, Consent, JobRun, MessageLog, Step, User
+
+DAY = datetime.timedelta(days=1)
+JOB = "send_deadlines"
+TO_STAFF, TO_CLIENT = "deadlines", "client_deadlines"
+# However long the outage: older moments are told by what is overdue now.
+LOOK_BACK = 31 * DAY
+
+
+@dataclasses.dataclass(frozen=True)
+class Due:
+    """A step that is to be told of on the day."""
+
+    step_id: int
+    kind_id: int
+    deadline: datetime.date
+    case_id: int
+    reference: str
+    client_id: int
+    adviser_id: int | None
+    stand_in_id: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Told:
+    """What one day's messages became; `messages` are not written yet."""
+
+    day: datetime.date
+    since: datetime.date
+    messages: list[MessageLog]
+
+
+def moments(after: datetime.date, day: datetime.date) -> set[datetime.date]:
+    """The deadlines that are told of on the days after < d <= day."""
+    distances = [settings.REMIND_DAYS_BEFORE, 1, 0]
+    distances += [-settings.REMIND_EVERY_DAYS * number for number in range(1, settings.REMIND_TIMES + 1)]
+    days = [after + number * DAY for number in range(1, (day - after).days + 1)]
+    return {each + distance * DAY for each in days for distance in distances}
+
+
+def due(after: datetime.date, day: datetime.date) -> list[Due]:
+    """One query over the index of pending steps; nothing encrypted is read."""
+    rows = CaseStep.objects.pending().of_active_cases().filter(deadline__in=moments(after, day))
+    names = ("pk", "step_id", "deadline", "case_id", "case__reference", "case__client_id", "case__adviser_id", "case__stand_in_id")  # fmt: skip
+    return [Due(*row) for row in rows.order_by("deadline", "case_id", "step_id").values_list(*names)]
+
+
+def last_told(day: datetime.date) -> datetime.date:
+    """The day up to which deadlines were told before this one: as the last run says, at the latest the working day before."""
+    before = day - DAY
+    while not is_working_day(before):
+        before -= DAY
+    runs = JobRun.objects.filter(name=JOB, state=RunState.DONE).order_by("-due_at", "-pk")
+    for counts in runs.values_list("counts", flat=True)[:10]:
+        told = datetime.date.fromisoformat(counts["told_until"])
+        if told < day:
+            return max(min(told, before), day - LOOK_BACK)
+    return before
+
+
+def plan(day: datetime.date, *, since: datetime.date | None = None) -> Told:
+    """The messages of a day; none on a quiet one. Five queries and one for the recipients, however many there are."""
+    since = last_told(day) if since is None else since
+    if not is_working_day(day):
+        return Told(day, since, [])
+    found = due(since, day)
+    kinds = {step.pk: step for step in Step.objects.filter(pk__in={each.kind_id for each in found})}
+    return Told(day, since, [*_to_staff(found, kinds, day, since), *_to_clients(found, kinds, day)])
+
+
+def send(day: datetime.date) -> dict[str, object]:
+    """Writes a day's messages; on a quiet day none, and what was told stays where it was."""
+    told = plan(day)
+    until = day if is_working_day(day) else told.since
+    return {"messages": outbox.put(told.messages), "told_until": until.isoformat()}
+
+
+# --- To those who work here ---
+
+
+def _to_staff(found: list[Due], kinds: dict, day: datetime.date, since: datetime.date) -> Iterator[MessageLog]:
+    """One to each adviser of his own cases, and of those he stands in for while their adviser is absent."""
+    users = {user.pk: user for user in User.objects.filter(is_active=True, is_staff=True)}
+    names = _client_names(found)
+    mine: dict[int, list[Due]] = {}
+    for each in found:
+        mine.setdefault(each.adviser_id, []).append(each)
+        adviser = users.get(each.adviser_id)
+        if each.stand_in_id and (adviser is None or adviser.is_absent(day)):
+            mine.setdefault(each.stand_in_id, []).append(each)
+    for key, rows in mine.items():
+        user = users.get(key)
+        if user is not None and user.email:
+            with translation.override(user.language):
+                yield outbox.message(
+                    TO_STAFF,
+                    to=user.email,
+                    user=user,
+                    subject=_staff_subject(rows, day),
+                    body=_staff_body(rows, kinds, names, day, since),
+                    about=[day.isoformat()],
+                    language=user.language,
+                )
+
+
+def _staff_subject(rows: list[Due], day: datetime.date) -> str:
+    late = sum(each.deadline < day for each in rows)
+    count = ngettext("%(count)s deadline", "%(count)s deadlines", len(rows)) % {"count": len(rows)}
+    if not late:
+        return f"{values.date(day)}: {count}"
+    return f"{values.date(day)}: {count}, {ngettext('%(late)s overdue', '%(late)s overdue', late) % {'late': late}}"
+
+
+def _staff_body(rows, kinds, names, day, since) -> str:
+    groups = (
+        (_("Overdue"), [each for each in rows if each.deadline < day]),
+        (_("Today"), [each for each in rows if each.deadline == day]),
+        (_("In the next days"), [each for each in rows if each.deadline > day]),
+    )
+    context = {
+        "groups": [(title, list(_lines(some, kinds, names))) for title, some in groups if some],
+        # A run was missed: the first day that nobody was told of.
+        "missed_since": values.date(since + DAY) if _was_missed(since, day) else "",
+    }
+    return render_to_string("mail/deadlines.txt", context).strip() + "\n"
+
+
+def _was_missed(since: datetime.date, day: datetime.date) -> bool:
+    return any(is_working_day(since + number * DAY) for number in range(1, (day - since).days))
+
+
+def _lines(rows: Iterable[Due], kinds: dict, names: dict) -> Iterator[dict]:
+    for each in rows:
+        yield {
+            "deadline": values.date(each.deadline),
+            "reference": each.reference,
+            "client": names.get(each.client_id, ""),
+            "step": str(kinds[each.kind_id]),
+            "url": settings.SITE_URL + reverse("admin:crm_case_change", args=[each.case_id]),
+        }
+
+
+def _client_names(found: list[Due]) -> dict[int, str]:
+    return dict(Client.objects.filter(pk__in={each.client_id for each in found}).values_list("pk", "full_name"))
+
+
+# --- To clients ---
+
+
+def _to_clients(found: list[Due], kinds: dict, day: datetime.date) -> Iterator[MessageLog]:
+    """A plain one a case, of steps whose kind says so, to who has an address and has not withdrawn his consent."""
+    rows = [each for each in found if kinds[each.kind_id].tell_client]
+    addresses = _addresses({each.client_id for each in rows})
+    by_case: dict[int, list[Due]] = {}
+    for each in rows:
+        if addresses.get(each.client_id):
+            by_case.setdefault(each.case_id, []).append(each)
+    language = settings.LANGUAGE_CODE
+    with translation.override(language):
+        for case_id, some in by_case.items():
+            reference = some[0].reference
+            yield outbox.message(
+                TO_CLIENT,
+                to=addresses[some[0].client_id],
+                case_id=case_id,
+                subject=_("Your mortgage %(reference)s: next steps") % {"reference": reference},
+                body=render_to_string(
+                    "mail/client_deadlines.txt",
+                    {"reference": reference, "lines": list(_lines(some, kinds, {}))},
+                ).strip()
+                + "\n",
+                about=[case_id, day.isoformat()],
+                language=language,
+            )
+
+
+def _addresses(clients: set[int]) -> dict[int, str]:
+    asked = Consent.objects.filter(client=OuterRef("pk"), purpose=ConsentPurpose.MESSAGES)
+    withdrawn, given = asked.exclude(withdrawn_on=None), asked.filter(withdrawn_on=None)
+    may = Client.objects.filter(
+        ~Exists(withdrawn) | Exists(given), Q(pk__in=clients), restricted_at=None, anonymised_at=None
+    )
+    return {key: email for key, email in may.values_list("pk", "email") if email}

@@ -1,0 +1,160 @@
+import datetime
+
+import pytest
+from django.core.management import call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from crm import jobs, notifications, outbox, workflow
+from crm.models import CaseStep, Client, Consent, JobRun, MessageLog, Step
+from crm.tests import factories
+
+pytestmark = pytest.mark.django_db
+# A Wednesday; the Monday after Easter was the 6th.
+DAY = datetime.date(2026, 4, 15)
+MONDAY = datetime.date(2026, 4, 13)
+
+
+def days(number: int) -> datetime.date:
+    return DAY + datetime.timedelta(days=number)
+
+
+@pytest.fixture
+def anna(db):
+    return factories.make_user(first_name="Anna", email="anna@example.com", language="en")
+
+
+def make_case(adviser=None, deadline=None, *, email="", **fields):
+    """With one deadline, of its first step."""
+    case = factories.make_case(factories.make_client("Alice Nováková", email=email), adviser=adviser, **fields)
+    case.steps.update(deadline=None)
+    if deadline:
+        CaseStep.objects.filter(pk=case.steps.first().pk).update(deadline=deadline)
+    return case
+
+
+def told(day=DAY, **kwargs) -> dict[str, str]:
+    return {message.recipient: message.body for message in notifications.plan(day, **kwargs).messages}
+
+
+@pytest.mark.parametrize(
+    ("distance", "is_told"),
+    [(4, False), (3, True), (2, False), (1, True), (0, True), (-1, False), (-6, False), (-7, True), (-14, True),
+     (-21, True), (-28, True), (-35, False)],
+)  # fmt: skip
+def test_a_step_is_told_before_on_and_some_times_after_its_deadline(anna, distance, is_told):
+    make_case(anna, days(distance))
+    assert bool(told(since=days(-1))) is is_told
+
+
+def test_one_mail_an_adviser_names_every_step_with_its_case_and_its_link(anna, settings):
+    first, second = make_case(anna, days(-7)), make_case(anna, days(0))
+    steps = list(second.steps.all())
+    CaseStep.objects.filter(pk=steps[1].pk).update(deadline=days(3))
+    [message] = notifications.plan(DAY).messages
+    assert (message.recipient, message.user, message.language) == ("anna@example.com", anna, "en")
+    assert message.subject.endswith("3 deadlines, 1 overdue")
+    body = message.body
+    assert body.index("Overdue") < body.index(first.reference) < body.index("Today") < body.index(second.reference)
+    assert "In the next days" in body and "2. Financing proposal" in body and "Alice Nováková" in body
+    assert f"https://testserver/admin/crm/case/{first.pk}/change/" in body
+    assert "Alice" not in message.subject
+
+
+def test_each_gets_his_own_and_what_he_stands_in_for_while_the_adviser_is_absent(anna):
+    bob = factories.make_user(email="bob@example.com", language="en")
+    case = make_case(anna, DAY, stand_in=bob)
+    assert set(told()) == {"anna@example.com"}
+    anna.absent_from, anna.absent_until = days(-1), days(0)
+    anna.save()
+    assert set(told()) == {"anna@example.com", "bob@example.com"}
+    assert case.reference in told()["bob@example.com"]
+    assert set(told(days(7))) == {"anna@example.com"}
+
+
+def test_of_active_cases_only_and_pending_steps_only(anna, manager):
+    declined, done = make_case(anna, DAY), make_case(anna, DAY)
+    workflow.reject(declined, by=manager, on=DAY, reason="no income")
+    workflow.complete_step(done.steps.first(), by=manager, on=DAY)
+    assert told() == {}
+
+
+def test_who_left_or_has_no_address_is_told_nothing(anna):
+    make_case(anna, DAY)
+    make_case(factories.make_user(email=""), DAY)
+    make_case(None, DAY)
+    anna.is_active = False
+    anna.save()
+    assert told() == {}
+
+
+def test_what_falls_on_a_quiet_day_is_told_on_the_next_working_day(anna):
+    make_case(anna, MONDAY + datetime.timedelta(days=2))  # three days before it is Sunday
+    saturday = MONDAY - datetime.timedelta(days=1)
+    assert told(saturday) == {}
+    assert told(MONDAY) and not told(MONDAY + datetime.timedelta(days=8))
+    easter_monday = datetime.date(2026, 4, 6)
+    make_case(anna, easter_monday)
+    assert told(easter_monday) == {}
+    assert told(easter_monday + datetime.timedelta(days=1))
+
+
+def test_a_weekend_does_not_swallow_what_it_keeps_quiet(anna):
+    case = make_case(anna, MONDAY - datetime.timedelta(days=1))  # due on Sunday
+    for number in range(-3, 1):  # from Friday to Monday, as the worker does it
+        run = jobs.enqueue("send_deadlines", slot=str(number))
+        day = MONDAY + datetime.timedelta(days=number)
+        jobs.carry_out(run.pk, {"send_deadlines": lambda progress, day=day: notifications.send(day)})
+    assert [case.reference in message.body for message in MessageLog.objects.order_by("pk")] == [True]
+    assert JobRun.objects.order_by("pk").last().counts == {"messages": 1, "told_until": MONDAY.isoformat()}
+
+
+def test_after_days_without_a_worker_one_mail_tells_what_was_missed(anna):
+    run = jobs.enqueue("send_deadlines")
+    jobs.carry_out(run.pk, {"send_deadlines": lambda progress: notifications.send(MONDAY)})
+    tuesday = make_case(anna, days(-1))  # due on a day that nobody was told of
+    thursday = days(1)
+    assert notifications.last_told(thursday) == MONDAY
+    [body] = told(thursday).values()
+    assert tuesday.reference in body and "did not go out" in body
+    assert "did not go out" not in "".join(told(DAY, since=days(-1)).values())
+
+
+def test_a_client_gets_his_own_plain_one_where_the_step_says_so(anna, settings):
+    settings.LANGUAGE_CODE = "en"
+    case = make_case(None, DAY, email="alice@example.com")
+    assert told() == {}
+    Step.objects.filter(pk=case.steps.first().step_id).update(tell_client=True)
+    [message] = notifications.plan(DAY).messages
+    assert (message.recipient, message.case_id) == ("alice@example.com", case.pk)
+    assert case.reference in message.subject and "Financing need" in message.body
+    assert "admin" not in message.body and "Nováková" not in message.body
+    consent = Consent.objects.create(
+        client=case.client, purpose="messages", text_version="1", given_on=DAY, withdrawn_on=DAY
+    )
+    assert told() == {}
+    Consent.objects.create(client=case.client, purpose="messages", text_version="1", given_on=DAY)
+    assert told() and consent
+    Client.objects.filter(pk=case.client_id).update(email="")
+    assert told() == {}
+
+
+def test_a_day_is_written_once_and_the_dry_run_writes_nothing(anna, capsys):
+    make_case(anna, DAY)
+    call_command("send_deadline_notifications", "--on", DAY.isoformat(), "--dry-run")
+    assert "1 messages for 2026-04-15" in capsys.readouterr().out and not MessageLog.objects.exists()
+    call_command("send_deadline_notifications", "--on", DAY.isoformat())
+    call_command("send_deadline_notifications", "--on", DAY.isoformat())
+    assert "0 messages" in capsys.readouterr().out.splitlines()[-1]
+    assert MessageLog.objects.count() == outbox.waiting() == 1
+
+
+def test_twenty_cases_cost_as_many_queries_as_ten(anna):
+    counts = []
+    for _ in range(2):
+        for _ in range(10):
+            make_case(anna, DAY)
+        with CaptureQueriesContext(connection) as queries:
+            notifications.plan(DAY)
+        counts.append(len(queries))
+    assert counts[0] == counts[1]
