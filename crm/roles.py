@@ -11,6 +11,7 @@ from django.utils.http import urlsafe_base64_encode
 from django.utils.translation import gettext_lazy as _
 
 from crm.models import User
+from crm.models.history import one_row
 
 ADMINISTRATOR, MANAGER, ADVISER = "Administrator", "Manager", "Adviser"
 ASSISTANT, AUDITOR, CLIENT = "Assistant", "Auditor", "Client"
@@ -79,10 +80,11 @@ def sync() -> None:
 def assign(user: User, role: str) -> None:
     """One role a person; a client's login never reaches the admin."""
     group = Group.objects.get(name=role)
-    user.groups.set([group])
-    if user.is_staff != (role != CLIENT):
-        user.is_staff = role != CLIENT
-        user.save(update_fields=["is_staff"])
+    with one_row():
+        user.groups.set([group])
+        if user.is_staff != (role != CLIENT):
+            user.is_staff = role != CLIENT
+            user.save(update_fields=["is_staff"])
 
 
 def role_of(user: User) -> str:
@@ -104,8 +106,9 @@ def first_administrator(email: str) -> User | None:
     if user is None:
         user = User(username=email, email=email, is_superuser=True, is_staff=True)
         user.set_unusable_password()
-        user.save()
-        assign(user, ADMINISTRATOR)
+        with one_row():
+            user.save()
+            assign(user, ADMINISTRATOR)
     return None if user.has_usable_password() else user
 
 

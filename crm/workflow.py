@@ -209,14 +209,16 @@ def reopen_step(step: CaseStep, *, by, reason: str = "") -> CaseStep:
 
 
 @verb
-def set_deadline(step: CaseStep, deadline, *, by) -> CaseStep:
+def set_deadline(step: CaseStep, deadline, *, by, note: str | None = None) -> CaseStep:
+    """With the note that was typed beside it, if any: both are one change of the step."""
     _require(by, "change_casestep")
     case, steps = _lock(step.case_id, by)
     found = _same(step, steps)
-    if found.deadline != deadline:
-        found.deadline = deadline
-        found.save(update_fields=["deadline"])
-        _store(case, steps)
+    found.deadline = deadline
+    if note is not None:
+        found.note = note
+    found.save(update_fields=["deadline", "note"])
+    _store(case, steps)
     return found
 
 

@@ -33,12 +33,12 @@ class LightCaseMixin:
 
 def save_step(step: CaseStep, changed: list[str], by) -> None:
     """What a form may change of a step. Its deadline moves the case's, so that goes through crm.workflow."""
-    with operation(user=by):
-        if "deadline" in changed:
-            workflow.set_deadline(step, step.deadline, by=by)
-        if "note" in changed:
-            fresh = CaseStep.objects.get(pk=step.pk)
-            fresh.note = step.note
+    if "deadline" in changed:
+        workflow.set_deadline(step, step.deadline, by=by, note=step.note if "note" in changed else None)
+    elif "note" in changed:
+        fresh = CaseStep.objects.get(pk=step.pk)
+        fresh.note = step.note
+        with operation(user=by):
             fresh.save(update_fields=["note"])
 
 

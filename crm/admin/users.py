@@ -25,6 +25,7 @@ from crm.admin.ui import (
     display,
 )
 from crm.models import User
+from crm.models.history import one_row
 
 VERBS = {"view": _("view"), "add": _("add"), "change": _("change"), "delete": _("delete")}
 
@@ -171,10 +172,11 @@ class UserAdmin(CrmAdmin, AuthUserAdmin):
         return super().for_list(request, queryset).prefetch_related("groups").defer("password")
 
     def save_model(self, request, obj, form, change):
-        super().save_model(request, obj, form, change)
         role = form.cleaned_data.get("role")
-        if role and role != roles.role_of(obj):
-            roles.assign(obj, role)
+        with one_row():
+            super().save_model(request, obj, form, change)
+            if role and role != roles.role_of(obj):
+                roles.assign(obj, role)
 
     @display(description=pgettext_lazy("of a person", "name"), ordering="last_name")
     def full_name(self, user):

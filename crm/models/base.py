@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from crm.encryption import is_encrypted, reaches_encrypted
 from crm.exceptions import EncryptedFieldError
-from crm.models.history import CHANGED, CREATED, History, Tracked, is_tracked, record, tracked_names
+from crm.models.history import CHANGED, CREATED, History, Tracked, Uncommitted, is_tracked, record, tracked_names
 from crm.models.operations import operation
 
 BATCH = 500
@@ -67,11 +67,14 @@ class CrmQuerySet(models.QuerySet):
             return super().bulk_create(objs, *args, **kwargs)
         if kwargs.get("ignore_conflicts") or kwargs.get("update_conflicts"):
             raise NotSupportedError("Neither the history nor the search index can follow what a conflict skips.")
+        objs = list(objs)
+        keys = [item.pk for item in objs]
         with transaction.atomic():
             created = super().bulk_create(objs, *args, **{"batch_size": BATCH, **kwargs})
             record(self.model, [item.pk for item in created], CREATED)
-        for item in created:
-            item._remember()
+            write = Uncommitted()
+            for item, key in zip(created, keys, strict=True):
+                item._remember_written(write, key)
         return created
 
     def update(self, **values):

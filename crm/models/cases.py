@@ -160,7 +160,7 @@ class Case(CrmModel, Stamped):
         return self.status in ACTIVE_STATUSES
 
     def save(self, **kwargs):
-        with with_references(REFERENCE_PREFIX, [self] if self._state.adding else []):
+        with with_references(REFERENCE_PREFIX, [self] if self.is_new else []):
             super().save(**kwargs)
 
 

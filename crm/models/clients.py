@@ -177,7 +177,7 @@ class Client(CrmModel, Stamped):
         written = set(search.INDEXED_FIELDS) & self.changed_fields()
         if kwargs.get("update_fields") is not None:
             written &= set(kwargs["update_fields"])
-        with with_references(REFERENCE_PREFIX, [self] if self._state.adding else []):
+        with with_references(REFERENCE_PREFIX, [self] if self.is_new else []):
             super().save(**kwargs)
             # Only of the fields that were written: what the object says of the others may be older than the row.
             if written:

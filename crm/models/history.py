@@ -37,6 +37,7 @@ CHUNK = 500  # SQLite takes few parameters in old versions
 # Sent with `keys` and `history_type` after history rows of `sender` were written, in their transaction.
 recorded = Signal(use_caching=True)
 _by_hand: contextvars.ContextVar[bool] = contextvars.ContextVar("history by hand", default=False)
+_waiting: contextvars.ContextVar[dict | None] = contextvars.ContextVar("history that waits", default=None)
 
 
 class HistoryBase(models.Model):
@@ -131,16 +132,41 @@ def by_hand():
         _by_hand.reset(token)
 
 
+@contextlib.contextmanager
+def one_row():
+    """Inside, a record of several tables (a person and his groups) that is written in parts leaves one row, at the end."""
+    if _waiting.get() is not None:
+        yield
+        return
+    waiting = {}
+    with transaction.atomic():
+        token = _waiting.set(waiting)
+        try:
+            yield
+        finally:
+            _waiting.reset(token)
+        for (model, key), history_type in waiting.items():
+            record(model, [key], history_type)
+
+
 def record(model: type[models.Model], keys: Iterable, history_type: str) -> None:
     """One history row for each of these rows, as it stands in the table now; the operation's line in the audit trail too.
     `-` is recorded before the row goes."""
     keys = list(keys)
     if not keys or _by_hand.get():
         return
+    columns = _columns(model)
+    waiting = _waiting.get()
+    if waiting is not None and columns.has_many_to_many:
+        for key in keys:
+            waiting.setdefault((model, key), history_type)
+        if history_type != DELETED:
+            return
+        for key in keys:
+            del waiting[model, key]
     active = current_operation() or Operation()
     at = timezone.now()
     user = current_user()
-    columns = _columns(model)
     extra = (
         at,
         history_type,
@@ -215,9 +241,9 @@ def _record_many_to_many(model, keys: list) -> None:
 def enter(active: Operation, at, model=None, history_type: str = "", count: int = 0) -> None:
     """The operation's line in the audit trail, in the transaction of its first row."""
     written = active.written
-    # What a rolled back savepoint had entered is not on this list any more.
-    last = connection.run_on_commit[-1][1] if connection.run_on_commit else None
-    if not written.entry and getattr(last, "written", None) is not written:
+    # What a rolled back savepoint had entered is not on this list any more. A save puts a line of its own behind ours.
+    last = [function for _savepoints, function, _robust in connection.run_on_commit[-2:]]
+    if not written.entry and not any(getattr(function, "written", None) is written for function in last):
         user = current_user()
         insert, names, convert = _entry_columns()
         entry = {
@@ -272,6 +298,22 @@ def _is_stamp(field: models.Field) -> bool:
     return getattr(field, "auto_now", False) or getattr(field, "auto_now_add", False)
 
 
+class Uncommitted:
+    """A write that may still be rolled back: Django tells of a commit, and drops what waited for one otherwise."""
+
+    def __init__(self):
+        self.is_committed = False
+        transaction.on_commit(self)
+
+    def __call__(self):
+        self.is_committed = True
+
+    @property
+    def is_rolled_back(self) -> bool:
+        waiting = (function for _savepoints, function, _robust in reversed(connection.run_on_commit))
+        return not self.is_committed and not any(function is self for function in waiting)
+
+
 class Tracked(models.Model):
     """A record that writes what was changed and nothing else: the fields that differ from what was loaded. So a save that
     changes nothing writes nothing, and nobody's change of the moment before is undone by an object loaded earlier."""
@@ -280,16 +322,19 @@ class Tracked(models.Model):
         abstract = True
 
     _loaded: dict | None = None
+    # The writes with what this object held for stored before them, and its key; the last one last.
+    _uncommitted: tuple[tuple[Uncommitted, dict | None, object], ...] = ()
 
     @transaction.atomic(savepoint=False)
     def save(self, **kwargs):
-        if self._state.adding or self.pk is None or kwargs.get("force_insert"):
+        is_new, key = self.is_new, self.pk
+        if is_new or key is None or kwargs.get("force_insert"):
             self._loaded = None
         if self._loaded is None and self.pk is not None and not kwargs.get("force_insert"):
             self._adopt()
         if self._loaded is None:
             super().save(**kwargs)
-            self._remember()
+            self._remember_written(Uncommitted(), key)
             return
         changed = self.changed_fields()
         if kwargs.get("update_fields") is not None:
@@ -303,7 +348,7 @@ class Tracked(models.Model):
             super().save(**kwargs | {"update_fields": written})
         finally:
             self.__dict__.pop("skip_history_when_saving", None)
-        self._remember(written)
+        self._remember_written(Uncommitted(), key, written)
 
     def delete(self, **kwargs):
         with operation():
@@ -311,12 +356,32 @@ class Tracked(models.Model):
 
     delete.alters_data = True
 
+    @property
+    def is_new(self) -> bool:
+        """Not stored, or not any more: its first save was rolled back."""
+        self._forget_rolled_back()
+        return self._state.adding
+
+    def _remember_written(self, write: Uncommitted, key, names=None) -> None:
+        self._uncommitted = (*self._uncommitted, (write, self._loaded, key))
+        self._remember(names)
+
+    def _forget_rolled_back(self) -> None:
+        """Else the next save would take for stored what is not, and write nothing."""
+        while self._uncommitted and self._uncommitted[-1][0].is_rolled_back:
+            *earlier, (_write, self._loaded, self.pk) = self._uncommitted
+            self._uncommitted = tuple(earlier)
+            self._state.adding = self._loaded is None
+        if self._uncommitted and self._uncommitted[-1][0].is_committed:
+            self._uncommitted = ()
+
     def _remember(self, names=None) -> None:
         """What the table holds, as far as this object knows."""
         own = self.__dict__
         if names is None:
             loaded = own.copy()
             loaded.pop("_loaded", None)
+            loaded.pop("_uncommitted", None)
         else:
             fields = [field for field in self._meta.concrete_fields if {field.name, field.attname} & set(names)]
             loaded = (self._loaded or {}) | {field.attname: own[field.attname] for field in fields}
@@ -327,6 +392,7 @@ class Tracked(models.Model):
 
     def changed_fields(self) -> set[str]:
         """Names of the fields whose value is another than the loaded one; stamps that the save sets are none."""
+        self._forget_rolled_back()
         own, loaded = self.__dict__, self._loaded or {}
         return {
             field.name

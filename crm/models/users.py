@@ -1,12 +1,14 @@
 """People who log in. Their role is a group; crm.roles says what a group may."""
 
-from django.contrib.auth.models import AbstractUser, UserManager
+from django.contrib.auth.models import AbstractUser, Group, Permission, UserManager
 from django.db import models
+from django.db.models.signals import post_delete, pre_delete
+from django.dispatch import receiver
 from django.utils.translation import gettext_lazy as _
 
 from crm.choices import Language
 from crm.models.base import CrmQuerySet
-from crm.models.history import History, Tracked
+from crm.models.history import CHANGED, History, Tracked, record
 
 
 class OfficeUserManager(UserManager.from_queryset(CrmQuerySet)):
@@ -45,3 +47,18 @@ class User(Tracked, AbstractUser):
 
     def is_absent(self, on) -> bool:
         return bool(self.absent_from and self.absent_from <= on and (not self.absent_until or on <= self.absent_until))
+
+
+# Django tells nobody whose groups and permissions go with a group or a permission that is deleted.
+
+
+@receiver(pre_delete, sender=Group)
+@receiver(pre_delete, sender=Permission)
+def _note_holders(sender, instance, **kwargs):
+    instance._holders = list(instance.user_set.values_list("pk", flat=True))
+
+
+@receiver(post_delete, sender=Group)
+@receiver(post_delete, sender=Permission)
+def _record_holders(sender, instance, **kwargs):
+    record(User, instance.__dict__.pop("_holders", ()), CHANGED)

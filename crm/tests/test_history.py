@@ -6,14 +6,18 @@ import uuid
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.contrib.auth.models import AnonymousUser, Group
+from django.contrib.auth.models import AnonymousUser, Group, Permission
+from django.db import connection, transaction
 from django.http import HttpResponse
 from django.test import AsyncClient, override_settings
+from django.test.utils import CaptureQueriesContext
 from django.urls import path
 
+from crm import roles
 from crm.choices import Source
 from crm.encryption import looks_encrypted
-from crm.models import Case, Client, CrmModel, Lender, User, operation
+from crm.models import AuditEntry, Case, Client, CrmModel, Lender, User, operation
+from crm.models.history import one_row
 from crm.models.operations import current_operation
 from crm.tests.raw import stored
 
@@ -236,11 +240,77 @@ def test_bulk_writes_give_one_row_for_each_object(db):
 
 
 def test_a_bulk_write_that_fails_leaves_neither_row_nor_history(charlie):
-    from django.db import IntegrityError, transaction
+    from django.db import IntegrityError
 
     with pytest.raises(IntegrityError), transaction.atomic():
         Client.objects.bulk_create([Client(full_name="Dana"), Client(full_name="Eva", reference=charlie.reference)])
     assert Client.history.count() == 1
+
+
+# --- What was rolled back ---
+
+
+def test_a_save_after_a_rolled_back_one_writes_what_is_not_stored(charlie):
+    charlie.note, charlie.phone, charlie.email = "kept", "601", "new@example.com"
+    with pytest.raises(RuntimeError), transaction.atomic():
+        charlie.save()
+        charlie.phone = "602"
+        charlie.save()
+        raise RuntimeError
+    before = charlie.history.count()
+    charlie.save()
+    stored = Client.objects.get(pk=charlie.pk)
+    assert (stored.note, stored.phone) == ("kept", "602")
+    assert list(Client.objects.search("new@example.com")) == [charlie]
+    charlie.save()
+    assert charlie.history.count() == before + 1
+
+
+def test_a_save_before_the_one_that_was_rolled_back_stays_stored(charlie):
+    charlie.note = "kept"
+    charlie.save()
+    Client.objects.filter(pk=charlie.pk).update(note="of another")
+    charlie.phone = "601"
+    with pytest.raises(RuntimeError), transaction.atomic():
+        charlie.save()
+        raise RuntimeError
+    charlie.save()
+    stored = Client.objects.get(pk=charlie.pk)
+    assert (stored.note, stored.phone) == ("of another", "601")
+
+
+@pytest.mark.parametrize("create", [lambda client: client.save(), lambda client: Client.objects.bulk_create([client])])
+def test_a_record_that_was_rolled_back_is_made_again_and_is_no_others(db, create):
+    dana = Client(full_name="Dana")
+    with pytest.raises(RuntimeError), transaction.atomic():
+        create(dana)
+        raise RuntimeError
+    eva = Client.objects.create(full_name="Eva", reference="C-000999")
+    dana.save()
+    assert Client.objects.get(pk=eva.pk).full_name == "Eva"
+    assert Client.objects.get(pk=dana.pk).full_name == "Dana" and dana.pk != eva.pk
+    assert Client.objects.create(full_name="Fanda").reference not in (dana.reference, eva.reference)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_committed_save_takes_back_nobodys_change():
+    client = Client.objects.create(full_name="Dana")
+    with transaction.atomic():
+        client.phone = "601"
+        client.save()
+    Client.objects.filter(pk=client.pk).update(phone="602")
+    client.note = "mine"
+    client.save()
+    stored = Client.objects.get(pk=client.pk)
+    assert (stored.phone, stored.note) == ("602", "mine")
+
+
+def test_a_second_save_in_a_transaction_costs_no_more_than_the_first(charlie):
+    with operation(), CaptureQueriesContext(connection) as first:
+        change(charlie)
+        with CaptureQueriesContext(connection) as second:
+            change(charlie)
+    assert len(second) * 2 + 1 == len(first)  # the operation's line in the audit trail
 
 
 # --- Users ---
@@ -273,6 +343,55 @@ def test_a_change_of_groups_is_a_change_of_the_user(alice):
     alice.groups.add(group)
     assert alice.history.count() == before + 1
     assert [row.group_id for row in alice.history.first().groups.all()] == [group.pk]
+
+
+def test_a_person_written_in_parts_leaves_one_row(alice):
+    before = alice.history.count()
+    with one_row():
+        alice.first_name = "Alena"
+        alice.save()
+        roles.assign(alice, roles.MANAGER)
+    row = alice.history.first()
+    assert alice.history.count() == before + 1
+    assert (row.first_name, row.is_staff, [each.group.name for each in row.groups.all()]) == (
+        "Alena",
+        True,
+        ["Manager"],
+    )
+
+
+def test_a_person_made_in_parts_begins_with_one_row(db):
+    root = roles.first_administrator("root@example.com")
+    row = root.history.get()
+    assert (row.history_type, [each.group.name for each in row.groups.all()]) == ("+", ["Administrator"])
+
+
+def test_parts_that_fail_leave_no_row(alice):
+    before = alice.history.count()
+    with pytest.raises(RuntimeError), one_row():
+        alice.first_name = "Alena"
+        alice.save()
+        raise RuntimeError
+    assert alice.history.count() == before
+    assert User.objects.get(pk=alice.pk).first_name == "Alice"
+
+
+def test_who_loses_a_group_or_a_permission_that_is_deleted_has_a_row_that_says_so(alice, bob):
+    group = Group.objects.create(name="Own group")
+    permission = Permission.objects.first()
+    for user in (alice, bob):
+        user.groups.add(group)
+        user.user_permissions.add(permission)
+    before = User.history.count()
+    with operation(Source.ADMIN) as active:
+        Group.objects.filter(pk=group.pk).delete()
+    assert User.history.count() == before + 2
+    assert not any(user.history.first().groups.exists() for user in (alice, bob))
+    assert User.history.filter(operation_id=active.id).count() == 2
+    assert "deleted" in str(AuditEntry.objects.filter(kind="permissions").first().detail)
+    permission.delete()
+    assert User.history.count() == before + 4
+    assert not alice.history.first().user_permissions.exists()
 
 
 def test_a_change_of_groups_from_the_groups_side_is_one_too(alice):

@@ -10,7 +10,7 @@ from django.core.management import call_command
 from django.db.models import Value
 from django.urls import reverse
 
-from crm import demo, imports, models, workflow
+from crm import demo, imports, models, roles, workflow
 from crm.admin.merging import VERSIONS
 from crm.choices import OPERATION_KINDS, AuditKind, Source
 from crm.models import AuditEntry, Case, CaseStep, Client, User, operation
@@ -273,6 +273,37 @@ def test_an_inline_row_leaves_one_row_and_the_record_around_it_none(client, cata
     before = counts()
     assert client.post(page, form | {"finance_items-0-proof": "payslip"}).status_code == 302
     assert counts() == before | {"FinanceItem": before["FinanceItem"] + 1}
+    assert gaps() == []
+
+
+@pytest.mark.parametrize("page_of", ["step", "case"])
+def test_a_deadline_and_a_note_typed_together_leave_one_row_of_the_step(client, catalogue, administrator, page_of):
+    case = factories.make_case()
+    step = case.steps.first()
+    client.force_login(administrator, backend="django.contrib.auth.backends.ModelBackend")
+    row, prefix = (step, "") if page_of == "step" else (case, "steps-0-")
+    page = reverse(f"admin:crm_{row._meta.model_name}_change", args=[row.pk])
+    form = filled(client.get(page)) | {f"{prefix}deadline": "2031-05-06", f"{prefix}note": "called"}
+    before = step.history.count()
+    assert client.post(page, form).status_code == 302
+    step.refresh_from_db()
+    assert (step.deadline.year, step.note, step.history.count()) == (2031, "called", before + 1)
+    assert gaps() == []
+
+
+def test_a_persons_form_leaves_one_row(client, administrator):
+    client.force_login(administrator, backend="django.contrib.auth.backends.ModelBackend")
+    new = {"username": "bob", "language": "cs", "role": roles.ADVISER, "usable_password": "true"}
+    new |= {"password1": "a long enough password", "password2": "a long enough password"}
+    assert client.post(reverse("admin:crm_user_add"), new).status_code == 302
+    bob = User.objects.get(username="bob")
+    assert bob.history.get().history_type == "+"
+    page = reverse("admin:crm_user_change", args=[bob.pk])
+    changed = filled(client.get(page)) | {"first_name": "Bob", "role": roles.MANAGER}
+    assert client.post(page, changed).status_code == 302
+    row = bob.history.first()
+    assert bob.history.count() == 2
+    assert (row.first_name, [each.group.name for each in row.groups.all()]) == ("Bob", ["Manager"])
     assert gaps() == []
 
 
