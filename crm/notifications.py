@@ -66,12 +66,12 @@ def due(after: datetime.date, day: datetime.date) -> list[Due]:
     return [Due(*row) for row in rows.order_by("deadline", "case_id", "step_id").values_list(*names)]
 
 
-def last_told(day: datetime.date) -> datetime.date:
-    """The day up to which deadlines were told before this one: as the last run says, at the latest the working day before."""
+def last_told(day: datetime.date, job: str = JOB) -> datetime.date:
+    """The day up to which this job told before this one: as its last run says, at the latest the working day before."""
     before = day - DAY
     while not is_working_day(before):
         before -= DAY
-    runs = JobRun.objects.filter(name=JOB, state=RunState.DONE).order_by("-due_at", "-pk")
+    runs = JobRun.objects.filter(name=job, state=RunState.DONE).order_by("-due_at", "-pk")
     for counts in runs.values_list("counts", flat=True)[:10]:
         told = datetime.date.fromisoformat(counts["told_until"])
         if told < day:
@@ -90,8 +90,12 @@ def plan(day: datetime.date, *, since: datetime.date | None = None) -> Told:
 
 
 def send(day: datetime.date) -> dict[str, object]:
-    """Writes a day's messages; on a quiet day none, and what was told stays where it was."""
-    told = plan(day)
+    return written(plan(day))
+
+
+def written(told: Told) -> dict[str, object]:
+    """Puts a day's messages into the outbox; on a quiet day there are none, and what was told stays where it was."""
+    day = told.day
     until = day if is_working_day(day) else told.since
     return {"messages": outbox.put(told.messages), "told_until": until.isoformat()}
 
@@ -99,29 +103,32 @@ def send(day: datetime.date) -> dict[str, object]:
 # --- To those who work here ---
 
 
-def _to_staff(found: list[Due], kinds: dict, day: datetime.date, since: datetime.date) -> Iterator[MessageLog]:
-    """One to each adviser of his own cases, and of those he stands in for while their adviser is absent."""
+def by_recipient(found: Iterable, day: datetime.date) -> Iterator[tuple[User, list]]:
+    """To each adviser what is his own, and what he stands in for while its adviser is absent or gone; only who works here
+    and has an address. One query."""
     users = {user.pk: user for user in User.objects.filter(is_active=True, is_staff=True)}
-    names = _client_names(found)
-    mine: dict[int, list[Due]] = {}
+    rows: dict[int, list] = {}
     for each in found:
-        mine.setdefault(each.adviser_id, []).append(each)
+        rows.setdefault(each.adviser_id, []).append(each)
         adviser = users.get(each.adviser_id)
         if each.stand_in_id and (adviser is None or adviser.is_absent(day)):
-            mine.setdefault(each.stand_in_id, []).append(each)
-    for key, rows in mine.items():
-        user = users.get(key)
-        if user is not None and user.email:
-            with translation.override(user.language):
-                yield outbox.message(
-                    TO_STAFF,
-                    to=user.email,
-                    user=user,
-                    subject=_staff_subject(rows, day),
-                    body=_staff_body(rows, kinds, names, day, since),
-                    about=[day.isoformat()],
-                    language=user.language,
-                )
+            rows.setdefault(each.stand_in_id, []).append(each)
+    yield from ((users[key], some) for key, some in rows.items() if key in users and users[key].email)
+
+
+def _to_staff(found: list[Due], kinds: dict, day: datetime.date, since: datetime.date) -> Iterator[MessageLog]:
+    names = client_names(found)
+    for user, rows in by_recipient(found, day):
+        with translation.override(user.language):
+            yield outbox.message(
+                TO_STAFF,
+                to=user.email,
+                user=user,
+                subject=_staff_subject(rows, day),
+                body=_staff_body(rows, kinds, names, day, since),
+                about=[day.isoformat()],
+                language=user.language,
+            )
 
 
 def _staff_subject(rows: list[Due], day: datetime.date) -> str:
@@ -141,12 +148,12 @@ def _staff_body(rows, kinds, names, day, since) -> str:
     context = {
         "groups": [(title, list(_lines(some, kinds, names))) for title, some in groups if some],
         # A run was missed: the first day that nobody was told of.
-        "missed_since": values.date(since + DAY) if _was_missed(since, day) else "",
+        "missed_since": values.date(since + DAY) if was_missed(since, day) else "",
     }
     return render_to_string("mail/deadlines.txt", context).strip() + "\n"
 
 
-def _was_missed(since: datetime.date, day: datetime.date) -> bool:
+def was_missed(since: datetime.date, day: datetime.date) -> bool:
     return any(is_working_day(since + number * DAY) for number in range(1, (day - since).days))
 
 
@@ -157,11 +164,15 @@ def _lines(rows: Iterable[Due], kinds: dict, names: dict) -> Iterator[dict]:
             "reference": each.reference,
             "client": names.get(each.client_id, ""),
             "step": str(kinds[each.kind_id]),
-            "url": settings.SITE_URL + reverse("admin:crm_case_change", args=[each.case_id]),
+            "url": case_url(each.case_id),
         }
 
 
-def _client_names(found: list[Due]) -> dict[int, str]:
+def case_url(case_id: int) -> str:
+    return settings.SITE_URL + reverse("admin:crm_case_change", args=[case_id])
+
+
+def client_names(found: Iterable) -> dict[int, str]:
     return dict(Client.objects.filter(pk__in={each.client_id for each in found}).values_list("pk", "full_name"))
 
 

@@ -2,7 +2,7 @@
 
 from django.utils import timezone
 
-from crm import jobs, notifications, outbox, schedules
+from crm import jobs, notifications, outbox, radar, schedules
 from crm.audit import sealing, verifying
 from crm.exceptions import AuditNotWhole
 from crm.models import Heartbeat
@@ -31,6 +31,10 @@ def send_deadlines(progress: jobs.Progress) -> dict:
     return notifications.send(timezone.localdate())
 
 
+def send_radar(progress: jobs.Progress) -> dict:
+    return notifications.written(radar.plan(timezone.localdate()))
+
+
 def seal_audit(progress: jobs.Progress) -> dict:
     done = sealing.seal(now=timezone.now(), wait_s=60, progress=progress)
     if done.waiting:
@@ -49,4 +53,4 @@ def tidy_jobs(progress: jobs.Progress) -> dict:
     return {"runs": schedules.tidy(timezone.now())}
 
 
-JOBS = {work.__name__: work for work in (send_mail, send_deadlines, seal_audit, verify_audit, tidy_jobs)}
+JOBS = {work.__name__: work for work in (send_mail, send_deadlines, send_radar, seal_audit, verify_audit, tidy_jobs)}
