@@ -88,5 +88,12 @@ class AuditNotWhole(CrmError):
 class AnchorAhead(CrmError):
     message = _(
         "The anchor knows seal %(number)s of %(at)s, which this database has not: its end was cut off or an older copy "
-        "was put back. If that was done on purpose, put the anchor file aside and keep it."
+        "was put back. If that was done on purpose, put the anchor file aside, keep it, and run seal_audit --new-anchor."
+    )
+
+
+class AnchorLost(CrmError):
+    message = _(
+        "The anchor is gone or empty, although seal %(number)s was made for it. Put the file back; if it is lost for good, "
+        "run seal_audit --new-anchor."
     )

@@ -25,9 +25,10 @@ from crm.admin.exports import ExportAdminMixin
 from crm.admin.filters import DateRange
 from crm.admin.paging import CrmChangeList
 from crm.admin.ui import ChoicesDropdownFilter, DropdownFilter, display
-from crm.audit import trail
+from crm.audit import trail, verifying
 from crm.audit.changes import describe
 from crm.audit.events import detail_of
+from crm.audit.verifying import Standing
 from crm.choices import OPERATION_KINDS, AuditKind, Source
 from crm.models import AuditCheck, AuditEntry, AuditSeal, User
 from crm.models.base import sees_all_cases
@@ -331,11 +332,16 @@ def _undone(entry, user) -> dict:
 def _proof() -> dict:
     """When the trail was last verified, and how. A check that found something stays until all seals were found whole
     again: one of the newest seals only says nothing of the older ones."""
-    checks = list(AuditCheck.objects.order_by("-at", "-pk")[:CHECKS])
+    checks = verifying.newest_checks(CHECKS)
     if not checks:
         return {"badge": badges.badge(gettext("Never verified"), "soon"), "facts": []}
-    ends = next((number for number, check in enumerate(checks) if check.is_whole and not check.since), CHECKS)
-    check = next((each for each in checks[:ends] if not each.is_whole), checks[0])
+    ends = next((number for number, (check, _how) in enumerate(checks) if check.is_whole and not check.since), CHECKS)
+    check, standing = next((each for each in checks[:ends] if not each[0].is_whole), checks[0])
+    url = reverse("admin:crm_auditcheck_change", args=[check.pk])
+    if standing is Standing.FORGED:
+        message = gettext("Verification %(number)s was rewritten, or made with a key that AUDIT_KEY has not.")
+        badge = badges.badge(gettext("Not whole"), "overdue")
+        return {"badge": badge, "facts": [], "message": message % {"number": check.pk}, "url": url}
     facts = [
         gettext("verified %s") % values.moment(check.at),
         gettext("compared with an anchor") if check.is_anchored else gettext("not compared with an anchor"),
@@ -345,13 +351,14 @@ def _proof() -> dict:
     ]
     if check.since:
         facts.append(gettext("only seals since %s") % values.date(check.since))
-    badge = badges.badge(gettext("Whole"), "ok") if check.is_whole else badges.badge(gettext("Not whole"), "overdue")
-    return {
-        "badge": badge,
-        "facts": facts,
-        "message": check.message,
-        "url": reverse("admin:crm_auditcheck_change", args=[check.pk]),
-    }
+    if not check.is_whole:
+        badge = badges.badge(gettext("Not whole"), "overdue")
+    elif standing is Standing.PROVEN:
+        badge = badges.badge(gettext("Whole"), "ok")
+    else:
+        badge = badges.badge(gettext("Whole, not proven"), "soon")
+        facts.append(gettext("not proven: AUDIT_KEY is not here, or the verification is an old one"))
+    return {"badge": badge, "facts": facts, "message": check.message, "url": url}
 
 
 @admin.register(AuditSeal)

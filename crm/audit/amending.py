@@ -12,7 +12,7 @@ from crm.audit import sealing
 from crm.audit.digests import Digester, Key, Table, keys, sealed_tables, sealing_key, split_fields
 from crm.choices import SealKind
 from crm.exceptions import SealBroken
-from crm.models import AuditSeal, SealBlock, operation
+from crm.models import AuditEntry, AuditSeal, SealBlock, operation
 from crm.models.history import enter
 
 
@@ -66,10 +66,15 @@ def amend(
         blocks = (
             [sealing.block(key, table, table.columns, [after[number] for number in sorted(after)])] if after else []
         )
-        gone = ranges(sealed.keys() - after.keys())
+        gone = sealed.keys() - after.keys()
+        forget_counts(table, (before[number] for number in gone))
+        gone = ranges(gone)
         told = {"operation": active.id.hex, "amended": named, "removed": {table.name: gone} if gone else {}}
         transaction.on_commit(sealing.anchor_head, robust=True)  # the next seal_audit mends what fails here
         return sealing.append(SealKind.AMENDMENT, blocks, key=key, now=now, named=told)
+
+
+_OF_A_BLOCK = ("first_id", "last_id", "columns", "digests", "seal__key_fingerprint")
 
 
 def sealed_rows(table: Table, ids: Iterable[int]) -> dict[int, Sealed]:
@@ -79,7 +84,8 @@ def sealed_rows(table: Table, ids: Iterable[int]) -> dict[int, Sealed]:
         return {}
     blocks = SealBlock.objects.filter(table=table.name, first_id__lte=wanted[-1], last_id__gte=wanted[0])
     # In the order of the seals, so that an amendment comes after what it amended.
-    for block in blocks.select_related("seal").order_by("seal_id", "pk").iterator(chunk_size=10):
+    blocks = blocks.select_related("seal").only(*_OF_A_BLOCK).order_by("seal_id", "pk")
+    for block in blocks.iterator(chunk_size=10):
         here = set(wanted[bisect.bisect_left(wanted, block.first_id) : bisect.bisect_right(wanted, block.last_id)])
         if not here:
             continue
@@ -102,6 +108,14 @@ def as_sealed(table: Table, sealed: dict[int, Sealed]) -> dict[int, list]:
         if values is None or not what.is_row(values, table, digesters):
             raise SealBroken(row=number, table=table.name)
     return found
+
+
+def forget_counts(table: Table, rows: Iterable[list]) -> None:
+    """What the audit trail keeps of an operation's numbers ends when rows of it go: from then on they are counted."""
+    if "operation_id" in table.columns:
+        at = table.columns.index("operation_id")
+        entries = AuditEntry.objects.filter(operation_id__in={row[at] for row in rows if row[at]})
+        entries.exclude(counts={}).update(counts={})
 
 
 def _named(table: Table, key: Key, sealed, before, after, allowed: set[str]) -> list:

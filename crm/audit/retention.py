@@ -9,7 +9,7 @@ from django.db.models import Exists, OuterRef, Q, Subquery
 from simple_history.models import HistoricalRecords
 
 from crm.audit import sealing
-from crm.audit.amending import as_sealed, ranges, sealed_rows
+from crm.audit.amending import as_sealed, forget_counts, ranges, sealed_rows
 from crm.audit.changes import tracked_models
 from crm.audit.digests import sealed_tables, sealing_key
 from crm.choices import SealKind
@@ -79,7 +79,7 @@ def _remove(model: type[models.Model], ids: list[int]) -> Iterator[tuple[str, li
         if pointing:
             yield from _remove(copies, pointing)
     table = sealed_tables()[model._meta.db_table]
-    as_sealed(table, sealed_rows(table, ids))
+    forget_counts(table, as_sealed(table, sealed_rows(table, ids)).values())
     rows = model._base_manager.filter(pk__in=ids)
     rows._raw_delete(rows.db)
     yield table.name, ranges(ids)

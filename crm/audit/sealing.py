@@ -1,10 +1,10 @@
 """The chain of seals: closing new rows, and adding a link. Runs beside the office's work: rows are read and digested
 before the one lock is taken, which is held only to write the link."""
 
-import contextlib
 import datetime
 import fcntl
 import os
+import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +12,9 @@ from pathlib import Path
 from django.conf import settings
 from django.db import connection, models, transaction
 
-from crm.audit.digests import Digester, Key, Table, block_digest, canonical_json, sealed_tables, sealing_key
+from crm.audit.digests import Digester, Key, Table, block_digest, canonical_json, moment, sealed_tables, sealing_key
 from crm.choices import SealKind
-from crm.exceptions import AnchorAhead
+from crm.exceptions import AnchorAhead, AnchorLost
 from crm.models import AuditSeal, SealBlock
 
 BLOCK_ROWS = 2_000
@@ -22,6 +22,10 @@ SEAL_ROWS = 20_000
 LOCK = 0x48796465  # of PostgreSQL's advisory locks
 LOOK_EVERY_S = 0.1
 TRIES = 20
+SEALS = Table(AuditSeal)
+# What an unfinished line of the anchor is closed with: nothing in that file is ever taken back.
+CUT_OFF = b" cut off"
+LINE = re.compile(rb"([0-9]{1,18}) ([0-9a-f]{64}|-) (\S+)")
 
 
 class HeadMoved(Exception):
@@ -40,7 +44,7 @@ class Sealed:
 def seal(*, now: datetime.datetime, wait_s: float = 10, progress=lambda rows: None) -> Sealed:
     """Closes what was written since the last seal; nothing new, no link. Several at once share the work. Waits up to
     `wait_s` for transactions that are open now. `progress` hears how many rows are sealed after each link; what it raises
-    ends the work, and what is sealed stays so. Raises AuditKeyMissing, AnchorAhead."""
+    ends the work, and what is sealed stays so. Raises AuditKeyMissing, AnchorAhead, AnchorLost."""
     key, done = sealing_key(), Sealed()
     refuse_other_chain()
     tops = {table.name: table.top() for table in sealed_tables().values()}
@@ -99,22 +103,22 @@ def append(
     named: dict | None = None,
 ) -> AuditSeal:
     """Adds a link in a transaction of its own or the one that is open. `named` is what an amendment or a pruning tells.
-    Raises HeadMoved when the head is not `after` any more."""
+    It also keeps that there was an anchor. Raises HeadMoved when the head is not `after` any more."""
+    anchored = {"anchored": True} if settings.AUDIT_ANCHOR else {}
     with transaction.atomic():
         lock()
-        last = AuditSeal.objects.order_by("-number").first()
-        if after is not None and after != (last.number if last else 0):
+        number, previous = AuditSeal.objects.order_by("-number").values_list("number", "mac").first() or (0, "")
+        if after is not None and after != number:
             raise HeadMoved
-        link = AuditSeal(
-            number=last.number + 1 if last else 1,
-            kind=kind,
-            at=now,
-            rows=sum(each.rows for each in blocks),
-            content=canonical_json((named or {}) | {"blocks": [described(each) for each in blocks]}),
-            key_fingerprint=key.fingerprint,
-            previous=last.mac if last else "",
-        )
-        link.mac = mac(key, link)
+        told = {
+            "number": number + 1,
+            "kind": kind,
+            "rows": sum(each.rows for each in blocks),
+            "content": canonical_json((named or {}) | anchored | {"blocks": [described(each) for each in blocks]}),
+            "key_fingerprint": key.fingerprint,
+            "previous": previous,
+        }
+        link = AuditSeal(at=now, mac=mac(key, at=moment(now), **told), **told)
         link.save(force_insert=True)
         for each in blocks:
             each.seal = link
@@ -122,14 +126,16 @@ def append(
     return link
 
 
-def described(found: SealBlock) -> list:
-    digest = block_digest(found.columns, bytes(found.digests))
+def described(found) -> list:
+    """Of a SealBlock, or of what a Table read of one: then nothing is sure of its columns."""
+    readable = isinstance(found.columns, str) and isinstance(found.digests, bytes)
+    digest = block_digest(found.columns, found.digests) if readable else ""
     return [found.table, found.first_id, found.last_id, found.rows, digest]
 
 
-def mac(key: Key, link: AuditSeal) -> str:
-    at = link.at.astimezone(datetime.UTC).isoformat(timespec="microseconds")
-    return key.mac(link.number, link.kind, at, link.rows, link.content, link.key_fingerprint, link.previous)
+def mac(key: Key, *, number, kind, at, rows, content, key_fingerprint, previous, **_others) -> str:
+    """Of a link's canonical values, as SEALS reads them."""
+    return key.mac(number, kind, f"{at}+00:00", rows, content, key_fingerprint, previous)
 
 
 def lock() -> None:
@@ -186,48 +192,91 @@ def _holders(sequences: list[int]) -> set[tuple[int, str]]:
 
 
 @dataclass(frozen=True)
-class Anchor:
+class Head:
     number: int
     mac: str
     at: str
 
 
-def anchors() -> list[Anchor] | None:
-    """None without AUDIT_ANCHOR; raises OSError and ValueError where the file cannot be read."""
+@dataclass
+class Anchor:
+    """What the file says: heads, numbers of lines that nobody can read, and whether a write was cut off."""
+
+    heads: list[Head] = field(default_factory=list)
+    broken: list[int] = field(default_factory=list)
+    is_cut: bool = False
+
+
+def anchor() -> Anchor | None:
+    """None without AUDIT_ANCHOR; raises OSError where the file cannot be read."""
     if not settings.AUDIT_ANCHOR:
         return None
     try:
-        lines = Path(settings.AUDIT_ANCHOR).read_text(encoding="ascii").splitlines()
+        return _anchor(Path(settings.AUDIT_ANCHOR).read_bytes())
     except FileNotFoundError:
-        return []
-    found = [line.split() for line in lines if line.strip()]
-    return [Anchor(int(number), mac_, at) for number, mac_, at in found]
+        return Anchor()
+
+
+def _anchor(text: bytes) -> Anchor:
+    *lines, rest = text.split(b"\n")
+    found = Anchor(is_cut=bool(rest))
+    for number, line in enumerate(lines, start=1):
+        if line.endswith(CUT_OFF):
+            found.is_cut = True
+        elif match := LINE.fullmatch(line):
+            head, mac_, at = (each.decode("ascii", "replace") for each in match.groups())
+            found.heads.append(Head(int(head), mac_, at))
+        elif line.strip():
+            found.broken.append(number)
+    return found
 
 
 def anchor_head() -> None:
-    """Adds the head to the file if it is not its last line."""
+    """Adds the head to the file if it is not in it; before the first seal, that the file has begun."""
     if not settings.AUDIT_ANCHOR:
         return
     file = Path(settings.AUDIT_ANCHOR)
     file.parent.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600), "r+", encoding="ascii") as stream:
+    with os.fdopen(os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600), "r+b", buffering=0) as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
-        link = AuditSeal.objects.order_by("-number").first()
-        known = stream.read()
-        if link is None or any(line.split()[:2] == [str(link.number), link.mac] for line in known.splitlines()):
+        text = stream.read()
+        known = {(head.number, head.mac) for head in _anchor(text).heads}
+        head = AuditSeal.objects.order_by("-number").values_list("number", "mac").first() or (0, "-")
+        if head in known or (head[0] == 0 and known):
             return
-        newline = "\n" if known and not known.endswith("\n") else ""  # a line that was cut off in the middle
-        stream.write(f"{newline}{link.number} {link.mac} {link.at.astimezone(datetime.UTC):%Y-%m-%dT%H:%M:%SZ}\n")
-        stream.flush()
+        [[at]] = SEALS.rows_where(["at"], "number", head[0]) or [["-"]]
+        at = f"{at[:19]}Z" if isinstance(at, str) and head[0] else "-"
+        line = f"{head[0]} {head[1]} {at}".encode()
+        if not LINE.fullmatch(line):  # somebody has rewritten the head: that is for verification to name
+            return
+        cut = b"" if not text or text.endswith(b"\n") else CUT_OFF + b"\n"
+        stream.write(cut + line + b"\n")
         os.fsync(stream.fileno())
 
 
+def begin_anchor() -> None:
+    """Where the file was lost for good, or put aside: a new one that knows the head and nothing before it."""
+    if (known := anchor()) and not known.heads:
+        anchor_head()
+
+
 def refuse_other_chain() -> None:
-    """Nothing is added to a chain whose end the anchor knows to be gone: it would hide that behind new links."""
-    with contextlib.suppress(ValueError):
-        known = anchors()
-        if not known:
-            return
-        last = known[-1]
-        if not AuditSeal.objects.filter(number=last.number, mac=last.mac).exists():
-            raise AnchorAhead(number=last.number, at=last.at)
+    """Nothing is added to a chain whose end the anchor knows to be gone, or whose anchor is gone: new links would hide it.
+    An anchor that is only now configured begins here, so that it is there before a seal counts on it."""
+    known = anchor()
+    if known is None:
+        return
+    if not known.heads:
+        if number := last_anchored():
+            raise AnchorLost(number=number)
+        anchor_head()
+        return
+    last = known.heads[-1]
+    if last.number and not AuditSeal.objects.filter(number=last.number, mac=last.mac).exists():
+        raise AnchorAhead(number=last.number, at=last.at)
+
+
+def last_anchored() -> int | None:
+    """The number of the newest seal that was made while there was an anchor."""
+    made = AuditSeal.objects.filter(content__contains='"anchored":true').order_by("-number")
+    return made.values_list("number", flat=True).first()

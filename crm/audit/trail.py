@@ -52,7 +52,7 @@ def counts_of(entries: Iterable[AuditEntry], user) -> dict[int, Counts]:
     for entry in entries:
         if entry.kind not in OPERATION_KINDS:
             found[entry.pk] = {}
-        elif entry.counts and sees_all:
+        elif sees_all and entry.counts and _are_counts(entry.counts):
             found[entry.pk] = dict(entry.counts)
         else:
             asked[entry.operation_id] = found[entry.pk] = {}
@@ -69,6 +69,14 @@ def counts_of(entries: Iterable[AuditEntry], user) -> dict[int, Counts]:
         for name, operation_id, kind, rows in parts[0].union(*parts[1:], all=True):
             asked[operation_id].setdefault(name, {})[kind] = rows
     return {key: {name: counts[name] for name in names if name in counts} for key, counts in found.items()}
+
+
+def _are_counts(kept) -> bool:
+    """Only a hint, which is not sealed: whoever can write to the database can write anything there."""
+    return isinstance(kept, dict) and all(
+        isinstance(kinds, dict) and all(type(rows) is int and rows > 0 for rows in kinds.values())
+        for kinds in kept.values()
+    )
 
 
 def changed_rows(operation_id: uuid.UUID, counts: Counts, user, start: int, most: int) -> list[models.Model]:

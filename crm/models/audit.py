@@ -33,7 +33,8 @@ class AuditEntry(models.Model):
     object_id = models.CharField(max_length=40, blank=True, editable=False)
     # JSON: the account that was tried, the address, the filter of a bulk edit ...
     detail = EncryptedTextField(_("detail"), blank=True)
-    # {"case": {"~": 3}}; empty where the operation was cut off, and then counted when it is looked at.
+    # {"case": {"~": 3}}; empty where the operation was cut off, and then counted when it is looked at. A hint for lists:
+    # not sealed, because it is written after the row; verification compares it with the history.
     counts = models.JSONField(default=dict, blank=True, editable=False)
     undoes = models.UUIDField(null=True, blank=True, editable=False, db_index=True)
 
@@ -112,7 +113,7 @@ class SealBlock(models.Model):
 
 
 class AuditCheck(models.Model):
-    """A verification of the seals and what it found."""
+    """A verification of the seals and what it found. `mac` binds all of it with AUDIT_KEY; empty in what is older."""
 
     at = models.DateTimeField(_("verified"), default=timezone.now)
     is_whole = models.BooleanField(_("whole"))
@@ -122,6 +123,7 @@ class AuditCheck(models.Model):
     unsealed_rows = models.PositiveBigIntegerField(_("rows not sealed yet"), default=0)
     since = models.DateField(null=True, blank=True, editable=False)
     message = models.TextField(_("message"), blank=True)
+    mac = models.CharField(max_length=64, blank=True, editable=False)
 
     class Meta:
         verbose_name = _("verification")

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from crm import imports, models, roles
 from crm.admin import exports as pages
-from crm.audit import events, trail
+from crm.audit import events, trail, verifying
 from crm.choices import AuditKind, Source
 from crm.exports.columns import columns_of
 from crm.models import AuditEntry, Case, Client, ExportRun, Note, User, operation
@@ -543,6 +543,24 @@ def test_a_check_of_the_newest_seals_covers_up_nothing(browse, manager):
     answer = browser.get(LIST)
     assert "Not whole" not in answer.context["proof"]["badge"]
     assert "only seals since 2026-01-05" in answer.content.decode()
+
+
+def test_a_verification_is_believed_where_its_key_is(browse, manager, settings):
+    settings.AUDIT_KEYS = ["seal-key-for-tests-0123456789-abcdefghijklmn"]
+    browser = browse(manager)
+    verifying.verify(now=EARLY)
+    assert ">Whole<" in proof_of(browser)
+    settings.AUDIT_KEYS = []
+    assert "Whole, not proven" in proof_of(browser)
+
+
+def test_a_failed_verification_that_somebody_made_whole_stays_not_whole(browse, manager, settings):
+    settings.AUDIT_KEYS = ["seal-key-for-tests-0123456789-abcdefghijklmn"]
+    verifying.verify(now=EARLY)
+    models.AuditCheck.objects.update(rows=99)
+    answer = browse(manager).get(LIST)
+    assert "Not whole" in answer.context["proof"]["badge"]
+    assert "was rewritten, or made with a key" in answer.content.decode()
 
 
 def test_whoever_may_not_view_verifications_is_told_nothing_of_them(browse, narrow):

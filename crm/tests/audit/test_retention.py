@@ -177,6 +177,18 @@ def test_old_logins_go_and_entries_with_history_stay(clients):
     assert verify().problems == []
 
 
+def test_what_was_counted_of_an_operation_is_counted_anew_after_pruning(clients):
+    change = Client.history.filter(id=clients[0].pk).order_by("history_id")[1]
+    entry = AuditEntry.objects.get(operation_id=change.operation_id)
+    AuditEntry.objects.filter(pk=entry.pk).update(counts={"client": {"~": 1}})
+    seal()
+    assert verify().problems == []
+    prune()
+    entry.refresh_from_db()
+    assert entry.counts == {}
+    assert verify().problems == []
+
+
 def test_years_count_back_from_a_leap_day():
     now = datetime.datetime(2028, 2, 29, 12, tzinfo=datetime.UTC)
     assert retention.years_before(now, 1) == datetime.datetime(2027, 2, 28, 12, tzinfo=datetime.UTC)

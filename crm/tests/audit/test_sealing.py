@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from django.conf import settings as project
@@ -15,7 +16,7 @@ from django.db import connection, connections, transaction
 
 from crm.audit import sealing
 from crm.audit.digests import canonical_json, sealed_tables
-from crm.models import AuditCheck, AuditEntry, AuditSeal, CaseStep, SealBlock
+from crm.models import AuditCheck, AuditEntry, AuditSeal, CaseStep, Client, SealBlock
 from crm.models.history import is_tracked
 from crm.tests import factories
 from crm.tests.audit.sealed import CLIENTS, KEY, OTHER_KEY, make_past, plain_sql, seal, verify
@@ -46,7 +47,7 @@ def test_every_history_table_and_the_audit_trail_are_sealed():
         model.history.model._meta.db_table for model in apps.get_app_config("crm").get_models() if is_tracked(model)
     }
     assert histories
-    assert set(sealed_tables()) == histories | {"crm_auditentry", "crm_historicaluser_groups"} | {
+    assert set(sealed_tables()) == histories | {"crm_auditentry", "crm_auditcheck", "crm_historicaluser_groups"} | {
         name for name in sealed_tables() if name.startswith("crm_historicaluser_")
     }
     assert "counts" not in sealed_tables()["crm_auditentry"].columns
@@ -57,10 +58,11 @@ def test_what_was_written_is_sealed_once():
     make_past()
     first = seal()
     assert first.seals == 1 and first.rows >= 9
-    assert verify().is_whole
-    assert verify().unsealed == 0
     assert seal() == sealing.Sealed()
+    found = verify()
+    assert found.is_whole and found.unsealed == 0
     assert AuditSeal.objects.count() == 1
+    assert seal().rows == 1  # the verification itself
 
 
 @pytest.mark.django_db
@@ -87,9 +89,10 @@ def test_a_case_with_every_kind_of_column_is_whole(manager):
 
 @pytest.mark.django_db
 def test_counts_that_are_kept_later_change_no_seal():
-    make_past()
+    clients = make_past()
     seal()
-    AuditEntry.objects.update(counts={"client": {"+": 3}})
+    created = Client.history.filter(id=clients[0].pk).order_by("history_id").first()
+    AuditEntry.objects.filter(operation_id=created.operation_id).update(counts={"client": {"+": 1}})
     assert verify().is_whole
 
 
@@ -289,3 +292,125 @@ def test_sealing_waits_for_sqlites_writer():
         assert sealer.is_alive()
     sealer.join()
     assert verify().unsealed == 0
+
+
+# --- The anchor ---
+
+
+@pytest.fixture
+def anchor(settings):
+    return Path(settings.AUDIT_ANCHOR)
+
+
+@pytest.fixture
+def anchored(anchor):
+    """Two seals that the anchor has seen."""
+    make_past()
+    seal()
+    factories.make_client("Dana Nová")
+    seal()
+    assert verify().is_anchored
+    return anchor
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("lose", [Path.unlink, lambda file: file.write_text("")])
+def test_an_anchor_that_is_gone_or_empty_is_found(anchored, lose):
+    AuditCheck.objects.all().delete()
+    lose(anchored)
+    assert verify().problems == ["The anchor is gone or empty, although seal 2 was made for it."]
+
+
+@pytest.mark.django_db
+def test_nothing_is_sealed_after_the_anchor_was_lost_until_somebody_begins_a_new_one(anchored):
+    anchored.unlink()
+    factories.make_client("Eva Malá")
+    with pytest.raises(CommandError, match="The anchor is gone or empty, although seal 2 was made for it"):
+        said("seal_audit")
+    assert not anchored.exists() and AuditSeal.objects.count() == 2
+    said("seal_audit", "--new-anchor")
+    assert [line.split()[0] for line in anchored.read_text().splitlines()] == ["2", "3"]
+    assert verify().problems == []
+
+
+@pytest.mark.django_db
+def test_no_new_anchor_is_begun_where_one_stands(anchored):
+    before = anchored.read_text()
+    AuditSeal.objects.filter(number=2).update(mac="0" * 64)
+    with pytest.raises(CommandError, match="The anchor knows seal 2"):
+        said("seal_audit", "--new-anchor")
+    assert anchored.read_text() == before
+
+
+@pytest.mark.django_db
+def test_an_anchor_that_is_configured_later_begins_with_the_last_seal(anchor, settings):
+    settings.AUDIT_ANCHOR = ""
+    make_past()
+    seal()
+    settings.AUDIT_ANCHOR = str(anchor)
+    found = verify()
+    assert found.is_whole and "The anchor is empty as yet." in found.notes
+    seal()
+    assert [line.split()[0] for line in anchor.read_text().splitlines()] == ["1", "2"]
+    assert verify().problems == []
+
+
+@pytest.mark.django_db
+def test_a_kill_before_the_first_line_is_no_lost_anchor(anchor, monkeypatch):
+    """The file has begun before the first seal counts on it."""
+    make_past()
+    real, calls = sealing.anchor_head, []
+    monkeypatch.setattr(sealing, "anchor_head", lambda: calls.append(1) or (real() if len(calls) == 1 else None))
+    seal()
+    monkeypatch.undo()
+    assert anchor.read_text() == "0 - -\n" and verify().problems == []
+    factories.make_client("Dana Nová")
+    seal()
+    assert verify().problems == [] and verify().is_anchored
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("rest", ["3", "3 ab", f"3 {'a' * 64} 2026"])
+def test_an_unfinished_last_line_is_left_out_and_said(anchored, rest):
+    with anchored.open("a") as stream:
+        stream.write(rest)
+    found = verify()
+    assert found.problems == [] and found.is_anchored
+    assert "A line of the anchor was cut off while it was written; it was left out." in found.notes
+    factories.make_client("Eva Malá")
+    seal()
+    found = verify()
+    assert found.problems == [] and found.seals == 3
+    assert anchored.read_text().splitlines()[-1].startswith("3 ")
+
+
+@pytest.mark.django_db
+def test_a_chain_that_was_cut_is_refused_with_an_unfinished_line_too(anchored):
+    with anchored.open("a") as stream:
+        stream.write("3 ab")
+    SealBlock.objects.filter(seal_id=2).delete()
+    AuditSeal.objects.filter(number=2).delete()
+    with pytest.raises(CommandError, match="The anchor knows seal 2"):
+        said("seal_audit")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("line", [b"nonsense", b"\xff\xfe 1", b"2 abc 2026-01-01T00:00:00Z", b"-1 - -"])
+def test_a_broken_line_in_the_middle_is_found(anchored, line):
+    anchored.write_bytes(line + b"\n" + anchored.read_bytes())
+    assert verify().problems == ["Line 1 of the anchor cannot be read."]
+
+
+@pytest.mark.django_db
+def test_a_head_that_somebody_has_rewritten_goes_into_no_anchor(anchored):
+    before = anchored.read_text()
+    AuditSeal.objects.filter(number=2).update(mac="x\n9 y")
+    sealing.anchor_head()
+    assert anchored.read_text() == before
+
+
+@pytest.mark.django_db
+def test_without_a_configured_anchor_a_former_one_is_only_said(anchored, settings):
+    settings.AUDIT_ANCHOR = ""
+    assert verify().problems == []
+    assert "No anchor is configured" in verify().notes[0]

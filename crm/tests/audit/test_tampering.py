@@ -10,7 +10,11 @@ import pytest
 from django.core.management import call_command
 from django.db import connection, connections
 
-from crm.models import AuditCheck, AuditEntry, AuditSeal
+from crm.audit import trail
+from crm.audit.verifying import Standing, newest_checks
+from crm.choices import Source
+from crm.models import AuditCheck, AuditEntry, AuditSeal, Client, operation
+from crm.models.operations import MANY
 from crm.tests import factories
 from crm.tests.audit.sealed import CLIENTS, KEY, history_ids, make_past, plain_sql, seal, tamper, verify
 
@@ -219,4 +223,170 @@ def test_what_is_not_sealed_can_be_changed_unseen_and_that_is_said(ids, capsys):
     factories.make_client("Dana Nová")
     tamper(f"UPDATE {CLIENTS} SET source = 'api' WHERE history_id > {ids[-1]}")
     call_command("verify_audit")
-    assert "2 rows not sealed yet" in capsys.readouterr().out
+    assert "3 rows not sealed yet" in capsys.readouterr().out
+
+
+# --- What nobody can read: named, and never the end of the verification ---
+
+ROWS_OF_POSTGRES = [
+    (CLIENTS, "history_date", "'infinity'"),
+    (CLIENTS, "history_date", "'20000-01-01'"),
+    (CLIENTS, "history_date", "'0044-03-15 12:00:00 BC'"),
+    (CLIENTS, "id_document_valid_until", "'infinity'"),
+]
+ROWS_OF_SQLITE = [
+    (CLIENTS, "history_user_name", "CAST(x'FF' AS TEXT)"),
+    (CLIENTS, "history_date", "'2026-13-45 00:00:00'"),
+    (CLIENTS, "id_document_valid_until", "'1. 3. 2026'"),
+    (CLIENTS, "operation_id", "upper(operation_id)"),
+    (CLIENTS, "history_user_id", "'x'"),
+]
+
+
+@pytest.mark.parametrize(("table", "column", "value"), ROWS_OF_POSTGRES if IS_POSTGRES else ROWS_OF_SQLITE)
+def test_a_value_that_nobody_can_read_is_a_change_of_its_row(ids, capsys, table, column, value):
+    tamper(f"UPDATE {table} SET {column} = {value} WHERE history_id = {ids[4]}")
+    assert refused(capsys) == f"Row {ids[4]} of {table} was changed: {column}."
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["mac = 'č'", "previous = 'č'", *(["at = 'infinity'"] if IS_POSTGRES else ["at = 'x'", "mac = x'00'"])],
+)
+def test_a_seal_that_nobody_can_read_is_a_rewritten_one(two_seals, capsys, change):
+    tamper(f"UPDATE crm_auditseal SET {change} WHERE number = 1")
+    assert "Seal 1 " in refused(capsys) + str(verify().problems)
+
+
+@pytest.mark.skipif(IS_POSTGRES, reason="PostgreSQL refuses it")
+@pytest.mark.parametrize(
+    "change", ["digests = 'abc'", "digests = 5", "columns = CAST(x'FF' AS TEXT)", "columns = 5", "rows = 'x'"]
+)
+def test_digests_that_nobody_can_read_are_rewritten_ones(two_seals, capsys, change):
+    tamper(f"UPDATE crm_sealblock SET {change} WHERE seal_id = 1 AND \"table\" = '{CLIENTS}'")
+    assert refused(capsys) == f"The digests of seal 1 for {CLIENTS} from row 1 were rewritten."
+
+
+@pytest.mark.skipif(IS_POSTGRES, reason="PostgreSQL refuses it")
+def test_a_seal_without_a_proper_number_is_named(two_seals, capsys):
+    tamper("PRAGMA foreign_keys = OFF", "UPDATE crm_auditseal SET number = 'x' WHERE number = 2")
+    assert refused(capsys) == "A seal has no proper number: x."
+
+
+def test_what_nothing_foresaw_is_told_and_kept_too(ids, capsys, monkeypatch):
+    def broken(*_args):
+        raise RecursionError
+
+    monkeypatch.setattr("crm.audit.verifying.Digester.unpack", broken)
+    assert refused(capsys) == "Seal 1 cannot be read: RecursionError."
+
+
+def test_what_stops_the_job_leaves_no_result(ids):
+    def stop(_rows):
+        raise KeyError
+
+    before = AuditCheck.objects.count()
+    with pytest.raises(KeyError):
+        verify(progress=stop)
+    assert AuditCheck.objects.count() == before
+
+
+# --- What only looks the same ---
+
+
+@pytest.mark.skipif(IS_POSTGRES, reason="PostgreSQL's columns hold nothing else")
+@pytest.mark.parametrize(
+    ("table", "column", "value"),
+    [
+        ("crm_historicalcase", "loan_amount_czk", "100.004"),
+        ("crm_historicalcase", "loan_amount_czk", "'1_00'"),
+        ("crm_historicalcase", "decided_on", "'1. 3. 2026'"),
+        ("crm_historicalcase", "operation_id", "'{' || operation_id || '}'"),
+        ("crm_historicaluser", "is_staff", "7"),
+        ("crm_historicallender", "aliases", '\'["A","B"]\''),
+    ],
+)
+def test_a_value_that_django_would_read_as_the_same_is_another(capsys, table, column, value):
+    factories.make_case(loan_amount_czk=100)
+    factories.make_user()
+    factories.make_lender(aliases=["A", "B"])
+    seal()
+    assert verify().is_whole
+    row = raw_first(table)
+    tamper(f"UPDATE {table} SET {column} = {value} WHERE history_id = {row}")
+    assert refused(capsys) == f"Row {row} of {table} was changed: {column}."
+
+
+def raw_first(table: str) -> int:
+    with plain_sql() as opened:
+        return opened.execute(f"SELECT min(history_id) FROM {table}").fetchone()[0]
+
+
+# --- The numbers that the audit trail keeps of an operation ---
+
+
+@pytest.mark.parametrize("counts", ['{"lender": {"-": 777}}', "[1, 2]", '{"client": 5}'])
+def test_false_numbers_of_an_operation_are_named(ids, capsys, counts):
+    entry = AuditEntry.objects.order_by("pk").last().pk
+    tamper(f"UPDATE crm_auditentry SET counts = '{counts}' WHERE id = {entry}")
+    assert refused(capsys) == f"What row {entry} of crm_auditentry counts is not what its operation changed."
+
+
+def test_the_numbers_of_a_large_operation_are_true(ids):
+    with operation(Source.COMMAND):
+        for number in range(MANY + 1):
+            factories.make_client(f"Client {number}")
+    assert AuditEntry.objects.exclude(counts={}).get().counts == {"client": {"+": MANY + 1}}
+    seal()
+    assert verify().problems == []
+
+
+@pytest.mark.parametrize("counts", ["[1, 2]", '{"client": 5}', '{"client": {"+": "x"}}', "7"])
+def test_numbers_that_are_none_are_counted_anew(ids, counts):
+    tamper(f"UPDATE crm_auditentry SET counts = '{counts}'")
+    entry = AuditEntry.objects.get(operation_id=Client.history.get(history_id=ids[0]).operation_id)
+    assert trail.counts_of([entry], None)[entry.pk] == {"client": {"+": 1}}
+
+
+# --- The verifications themselves ---
+
+
+def test_a_failed_verification_that_was_made_whole_is_named(ids, capsys):
+    tamper(f"UPDATE {CLIENTS} SET source = 'api' WHERE history_id = {ids[4]}")
+    assert not verify().is_whole
+    forged = AuditCheck.objects.order_by("pk").last().pk
+    tamper("UPDATE crm_auditcheck SET is_whole = (1 = 1), message = ''")
+    said = f"Verification {forged} was rewritten, or made with a key that AUDIT_KEY has not."
+    assert refused(capsys) == said
+
+
+@pytest.mark.parametrize("mac", ["mac", "''"])
+def test_a_verification_made_whole_is_not_believed(ids, mac):
+    tamper(f"UPDATE {CLIENTS} SET source = 'api' WHERE history_id = {ids[4]}")
+    verify()
+    assert [how for _check, how in newest_checks(2)] == [Standing.PROVEN, Standing.PROVEN]
+    tamper(f"UPDATE crm_auditcheck SET is_whole = (1 = 1), message = '', mac = {mac} WHERE message <> ''")
+    [(check, how), (_whole, before)] = newest_checks(2)
+    assert (how, check.is_whole) in ((Standing.FORGED, False), (Standing.UNPROVEN, True))
+    assert before is Standing.PROVEN
+
+
+def test_where_there_is_no_key_a_verification_is_not_proven(ids, settings):
+    settings.AUDIT_KEYS = []
+    assert [how for _check, how in newest_checks(1)] == [Standing.UNPROVEN]
+
+
+def test_a_sealed_verification_that_was_removed_is_named(ids, capsys):
+    seal()
+    first = AuditCheck.objects.get().pk
+    tamper("DELETE FROM crm_auditcheck")
+    assert refused(capsys) == f"Row {first} of crm_auditcheck was removed."
+
+
+@pytest.mark.parametrize(
+    "change", ["seals = 0", *(["at = 'infinity'"] if IS_POSTGRES else ["at = 'x'", "seals = 'x'", "since = 'x'"])]
+)
+def test_a_verification_that_nobody_can_read_is_named(ids, capsys, change):
+    tamper(f"UPDATE crm_auditcheck SET {change}")
+    assert refused(capsys).startswith("Verification ")
+    assert newest_checks(2)[1][1] is Standing.FORGED
