@@ -27,7 +27,7 @@ FIXED = (*ACTIVE_STATUSES, CaseStatus.COMPLETED)
 class What(TextChoices):
     FIXATION = "fixation", gettext_lazy("End of fixation")
     DOCUMENT = "document", gettext_lazy("Identity document")
-    VALUATION = "valuation", gettext_lazy("Valuation")
+    VALUATION = "valuation", gettext_lazy("Valuation of a property")
 
 
 MONTHS = {What.FIXATION: (12, 6, 4), What.DOCUMENT: (2, 1), What.VALUATION: (2, 1)}

@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
-from django_q.models import Failure, OrmQ, Schedule, Success
+from django_q.models import Failure, OrmQ, Success
 
 from crm.models import (
     AuditCheck,
@@ -31,6 +31,7 @@ from crm.models import (
     Identification,
     ImportRun,
     JobRun,
+    JobSchedule,
     Lender,
     MessageLog,
     Note,
@@ -97,6 +98,7 @@ def sidebar(request):
                 (_("Exports"), "download", ExportRun),
                 (_("Messages"), "mail", MessageLog),
                 (_("Jobs"), "history", JobRun),
+                (_("Schedules"), "schedule", JobSchedule),
                 (_("Backups"), "backup", BackupRun),
             ],
         ),
@@ -113,7 +115,6 @@ def sidebar(request):
             _("Queue"),
             [
                 (_("Waiting"), "hourglass_top", OrmQ),
-                (_("Schedules"), "schedule", Schedule),
                 (_("Done"), "task_alt", Success),
                 (_("Failed"), "error", Failure),
             ],

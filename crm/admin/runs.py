@@ -1,5 +1,4 @@
-"""What machines did, to be looked at: imports, exports, backups; and the queue itself. All read-only:
-a schedule's function is free text that the worker would run."""
+"""What machines did, to be looked at: imports, exports, backups; and the queue itself. All read-only."""
 
 from django.contrib import admin
 from django.utils.translation import gettext_lazy as _
@@ -48,7 +47,8 @@ class BackupRunAdmin(RunAdmin):
     fields = (*list_display, "finished_at", "by", "sha256", "operation_id", "message")
 
 
-# --- The queue. Another app registered plain pages for it, where inputs are invisible and everything can be edited. ---
+# --- The queue. Another app registered plain pages for it, where inputs are invisible and everything can be edited. Of its
+# schedules there is none: what they call is free text that a worker would run. ---
 for model in (Schedule, Success, Failure, OrmQ):
     if admin.site.is_registered(model):
         admin.site.unregister(model)
@@ -71,13 +71,6 @@ class SuccessAdmin(TaskAdmin):
 @admin.register(Failure)
 class FailureAdmin(TaskAdmin):
     fields = (*TaskAdmin.fields, "result")
-
-
-@admin.register(Schedule)
-class ScheduleAdmin(ReadOnlyAdmin):
-    list_display = ("name", "func", "schedule_type", "cron", "next_run", "repeats")
-    search_fields = ("name", "func")
-    fields = ("name", "func", "args", "kwargs", "schedule_type", "cron", "minutes", "next_run", "repeats", "cluster")
 
 
 @admin.register(OrmQ)

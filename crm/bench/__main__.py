@@ -9,7 +9,19 @@ import time
 from crm.bench import office
 from crm.bench.measuring import Measured, table
 
-SCENARIOS = ("pages", "search", "exports", "imports", "history", "timeline", "audit", "past", "seal", "undo", "reminders")
+SCENARIOS = (
+    "pages",
+    "search",
+    "exports",
+    "imports",
+    "history",
+    "timeline",
+    "audit",
+    "past",
+    "seal",
+    "undo",
+    "reminders",
+)
 SIZES = (1_000, 10_000, 100_000)
 
 

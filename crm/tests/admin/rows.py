@@ -7,7 +7,7 @@ import json
 from axes.models import AccessAttempt
 from django.contrib.auth.models import Group
 from django.utils import timezone
-from django_q.models import Failure, OrmQ, Schedule, Success
+from django_q.models import Failure, OrmQ, Success
 
 from crm import models
 from crm.admin.merging import VERSIONS
@@ -88,7 +88,6 @@ MAKERS = {
     Group: lambda: Group.objects.create(name=f"group {next(_numbers)}"),
     Success: lambda: _task(True),
     Failure: lambda: _task(False),
-    Schedule: lambda: Schedule.objects.create(name=f"schedule {next(_numbers)}", func="crm.tasks.x"),
     OrmQ: lambda: OrmQ.objects.create(key="x", payload="x", lock=timezone.now()),
     AccessAttempt: lambda: AccessAttempt.objects.create(
         username=f"bob{next(_numbers)}", ip_address="127.0.0.1", failures_since_start=3, user_agent="x"

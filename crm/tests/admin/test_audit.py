@@ -18,7 +18,7 @@ from crm.admin import exports as pages
 from crm.audit import events, trail, verifying
 from crm.choices import AuditKind, Source
 from crm.exports.columns import columns_of
-from crm.models import AuditEntry, Case, Client, ExportRun, Note, User, operation
+from crm.models import AuditEntry, Case, Client, ExportRun, Heartbeat, Note, User, operation
 from crm.models.bulk import insert_rows, stored
 from crm.tests import factories
 from crm.tests.exports.reading import xlsx_rows
@@ -259,7 +259,9 @@ def queries_of(browser, path) -> int:
     return len(captured)
 
 
-def test_the_list_costs_the_same_at_10_and_at_20_operations(browse, manager, catalogue):
+def test_the_list_costs_the_same_at_10_and_at_20_operations(browse, manager, catalogue, settings):
+    settings.EMAIL_IS_SET = True
+    Heartbeat.objects.beat("worker", timezone.now())
     browser = browse(manager)
     for number in range(10):
         work(full_name=f"Client {number}")
@@ -267,7 +269,7 @@ def test_the_list_costs_the_same_at_10_and_at_20_operations(browse, manager, cat
     ten = queries_of(browser, LIST)
     for number in range(10):
         work(full_name=f"Client {number}")
-    assert queries_of(browser, LIST) == ten <= 11
+    assert queries_of(browser, LIST) == ten <= 12  # one of them is the banner's: is a worker alive?
 
 
 def test_the_page_of_an_operation_costs_the_same_at_10_and_at_20_rows(browse, manager, catalogue):
@@ -481,6 +483,7 @@ def test_the_file_holds_what_its_reader_may_see(browse, narrow, bob, catalogue):
 
 
 def test_a_trail_too_long_for_a_page_asks_for_a_filter(browse, manager, monkeypatch):
+    Heartbeat.objects.beat("worker", timezone.now())
     monkeypatch.setattr(pages, "MOST_ROWS", 2)
     make_entries(3)
     answer = browse(manager).post(EXPORT, {"format": "0", "columns": ALL, "resource": "0"}, follow=True)

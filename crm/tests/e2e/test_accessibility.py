@@ -21,7 +21,7 @@ PAGES = [
     "/admin/crm/step/",
     "/admin/crm/user/",
     "/admin/crm/importrun/",
-    "/admin/django_q/schedule/",
+    "/admin/crm/jobschedule/",
     "/admin/password_change/",
 ]
 SCREENS = {
