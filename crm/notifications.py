@@ -80,7 +80,7 @@ def last_told(day: datetime.date, job: str = JOB) -> datetime.date:
 
 
 def plan(day: datetime.date, *, since: datetime.date | None = None) -> Told:
-    """The messages of a day; none on a quiet one. Five queries and one for the recipients, however many there are."""
+    """The messages of a day; none on a quiet one. The number of queries does not follow the cases."""
     since = last_told(day) if since is None else since
     if not is_working_day(day):
         return Told(day, since, [])
@@ -117,7 +117,6 @@ def by_recipient(found: Iterable, day: datetime.date) -> Iterator[tuple[User, li
 
 
 def _to_staff(found: list[Due], kinds: dict, day: datetime.date, since: datetime.date) -> Iterator[MessageLog]:
-    names = client_names(found)
     for user, rows in by_recipient(found, day):
         with translation.override(user.language):
             yield outbox.message(
@@ -125,7 +124,7 @@ def _to_staff(found: list[Due], kinds: dict, day: datetime.date, since: datetime
                 to=user.email,
                 user=user,
                 subject=_staff_subject(rows, day),
-                body=_staff_body(rows, kinds, names, day, since),
+                body=_staff_body(rows, kinds, day, since),
                 about=[day.isoformat()],
                 language=user.language,
             )
@@ -139,14 +138,14 @@ def _staff_subject(rows: list[Due], day: datetime.date) -> str:
     return f"{values.date(day)}: {count}, {ngettext('%(late)s overdue', '%(late)s overdue', late) % {'late': late}}"
 
 
-def _staff_body(rows, kinds, names, day, since) -> str:
+def _staff_body(rows, kinds, day, since) -> str:
     groups = (
         (_("Overdue"), [each for each in rows if each.deadline < day]),
         (_("Today"), [each for each in rows if each.deadline == day]),
         (_("In the next days"), [each for each in rows if each.deadline > day]),
     )
     context = {
-        "groups": [(title, list(_lines(some, kinds, names))) for title, some in groups if some],
+        "groups": [(title, list(_lines(some, kinds))) for title, some in groups if some],
         # A run was missed: the first day that nobody was told of.
         "missed_since": values.date(since + DAY) if was_missed(since, day) else "",
     }
@@ -157,12 +156,11 @@ def was_missed(since: datetime.date, day: datetime.date) -> bool:
     return any(is_working_day(since + number * DAY) for number in range(1, (day - since).days))
 
 
-def _lines(rows: Iterable[Due], kinds: dict, names: dict) -> Iterator[dict]:
+def _lines(rows: Iterable[Due], kinds: dict) -> Iterator[dict]:
     for each in rows:
         yield {
             "deadline": values.date(each.deadline),
             "reference": each.reference,
-            "client": names.get(each.client_id, ""),
             "step": str(kinds[each.kind_id]),
             "url": case_url(each.case_id),
         }
@@ -170,10 +168,6 @@ def _lines(rows: Iterable[Due], kinds: dict, names: dict) -> Iterator[dict]:
 
 def case_url(case_id: int) -> str:
     return settings.SITE_URL + reverse("admin:crm_case_change", args=[case_id])
-
-
-def client_names(found: Iterable) -> dict[int, str]:
-    return dict(Client.objects.filter(pk__in={each.client_id for each in found}).values_list("pk", "full_name"))
 
 
 # --- To clients ---
@@ -198,7 +192,7 @@ def _to_clients(found: list[Due], kinds: dict, day: datetime.date) -> Iterator[M
                 subject=_("Your mortgage %(reference)s: next steps") % {"reference": reference},
                 body=render_to_string(
                     "mail/client_deadlines.txt",
-                    {"reference": reference, "lines": list(_lines(some, kinds, {}))},
+                    {"reference": reference, "lines": list(_lines(some, kinds))},
                 ).strip()
                 + "\n",
                 about=[case_id, day.isoformat()],

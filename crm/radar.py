@@ -16,7 +16,7 @@ from crm import outbox, values
 from crm.choices import ACTIVE_STATUSES, CaseStatus
 from crm.deadlines import is_working_day
 from crm.models import Case, Property
-from crm.notifications import DAY, Told, by_recipient, case_url, client_names, last_told, was_missed
+from crm.notifications import DAY, Told, by_recipient, case_url, last_told, was_missed
 
 JOB = "send_radar"
 KIND = "radar"
@@ -79,11 +79,10 @@ def plan(day: datetime.date, *, since: datetime.date | None = None) -> Told:
 
 def _messages(day: datetime.date, since: datetime.date) -> Iterator:
     found = expiring(since, day)
-    names = client_names(found)
     for user, rows in by_recipient(found, day):
         with translation.override(user.language):
             count = ngettext("%(count)s thing runs out", "%(count)s things run out", len(rows)) % {"count": len(rows)}
-            groups = [(what.label, [_line(each, names) for each in rows if each.what == what]) for what in What]
+            groups = [(what.label, [_line(each) for each in rows if each.what == what]) for what in What]
             context = {
                 "groups": [(title, lines) for title, lines in groups if lines],
                 "missed_since": values.date(since + DAY) if was_missed(since, day) else "",
@@ -99,11 +98,10 @@ def _messages(day: datetime.date, since: datetime.date) -> Iterator:
             )
 
 
-def _line(each: Expiry, names: dict[int, str]) -> dict:
+def _line(each: Expiry) -> dict:
     return {
         "deadline": values.date(each.on),
         "reference": each.reference,
-        "client": names.get(each.client_id, ""),
         "step": _("runs out"),
         "url": case_url(each.case_id),
     }
