@@ -2,9 +2,11 @@
 cannot be written twice; it is tried until the server takes it, refuses it for good, or MOST_ATTEMPTS are over, always under
 one Message-ID. No web request speaks SMTP."""
 
+import base64
 import contextlib
 import datetime
 import itertools
+import json
 import re
 import smtplib
 from collections.abc import Iterable
@@ -181,6 +183,8 @@ def _as_mail(message: MessageLog) -> mail.EmailMultiAlternatives:
     )
     if message.html:
         found.attach_alternative(message.html, "text/html")
+    for name, kind, content in json.loads(message.attachments or "[]"):
+        found.attach(name, base64.b64decode(content), kind)
     return found
 
 

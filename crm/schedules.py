@@ -106,6 +106,7 @@ SCHEDULES = {
         Schedule("send_mail", _("Send mail"), Every(1), 5 * MINUTE),
         Schedule("send_deadlines", _("Remind of deadlines"), Clock(datetime.time(8)), DAY),
         Schedule("send_radar", _("Tell what runs out"), Clock(datetime.time(8)), DAY),
+        Schedule("send_weekly_report", _("Weekly report"), Clock(datetime.time(9), weekday=1), 6 * DAY, QueueName.LONG),
         Schedule("seal_audit", _("Seal the history"), Every(60), HOUR, QueueName.LONG, _has_audit_key),
         Schedule("verify_audit", _("Verify the seals"), Clock(datetime.time(5)), DAY, QueueName.LONG, _has_audit_key),
         Schedule("tidy_jobs", _("Tidy up after jobs"), Clock(datetime.time(4, 30)), DAY),

@@ -2,7 +2,7 @@
 
 from django.utils import timezone
 
-from crm import jobs, notifications, outbox, radar, schedules
+from crm import jobs, notifications, outbox, radar, schedules, weekly
 from crm.audit import sealing, verifying
 from crm.exceptions import AuditNotWhole
 from crm.models import Heartbeat
@@ -35,6 +35,10 @@ def send_radar(progress: jobs.Progress) -> dict:
     return notifications.written(radar.plan(timezone.localdate()))
 
 
+def send_weekly_report(progress: jobs.Progress) -> dict:
+    return weekly.send(timezone.now())
+
+
 def seal_audit(progress: jobs.Progress) -> dict:
     done = sealing.seal(now=timezone.now(), wait_s=60, progress=progress)
     if done.waiting:
@@ -53,4 +57,7 @@ def tidy_jobs(progress: jobs.Progress) -> dict:
     return {"runs": schedules.tidy(timezone.now())}
 
 
-JOBS = {work.__name__: work for work in (send_mail, send_deadlines, send_radar, seal_audit, verify_audit, tidy_jobs)}
+JOBS = {
+    work.__name__: work
+    for work in (send_mail, send_deadlines, send_radar, send_weekly_report, seal_audit, verify_audit, tidy_jobs)
+}

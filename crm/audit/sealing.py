@@ -207,6 +207,21 @@ class Anchor:
     is_cut: bool = False
 
 
+def head_line() -> str:
+    """The head as the anchor writes it, for whoever keeps it elsewhere; empty where nothing is sealed."""
+    head = AuditSeal.objects.order_by("-number").first()
+    return f"{head.number} {head.mac} {head.at.astimezone(datetime.UTC):%Y-%m-%dT%H:%M:%S}Z" if head else ""
+
+
+def read_head(line: str) -> Head:
+    """Raises ValueError."""
+    match = LINE.fullmatch(line.strip().encode())
+    if match is None:
+        raise ValueError("A head is a number, a code of 64 digits and a moment: 12 9f86... 2026-03-02T09:00:00Z")
+    number, code, at = (each.decode() for each in match.groups())
+    return Head(int(number), code, at)
+
+
 def anchor() -> Anchor | None:
     """None without AUDIT_ANCHOR; raises OSError where the file cannot be read."""
     if not settings.AUDIT_ANCHOR:

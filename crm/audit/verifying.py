@@ -70,13 +70,19 @@ class Overlay:
     key: Key
 
 
-def verify(*, now: datetime.datetime, since: datetime.date | None = None, progress=lambda rows: None) -> Verification:
+def verify(
+    *,
+    now: datetime.datetime,
+    since: datetime.date | None = None,
+    mailed: sealing.Head | None = None,
+    progress=lambda rows: None,
+) -> Verification:
     """Compares everything with its seals (rows: of seals made since that day) and keeps the result as an AuditCheck.
-    `progress` hears how many rows were compared; what it raises ends the work without a result, nothing in the data does.
+    `mailed` is a head that somebody kept outside, beside those of the anchor. `progress` hears how many rows were compared; what it raises ends the work without a result, nothing in the data does.
     Reads one snapshot and blocks no writer. Raises AuditKeyMissing."""
     found, key = Verification(), sealing_key()
     with _snapshot():
-        walk = _Walk(found, progress)
+        walk = _Walk(found, progress, mailed)
         found.problems += itertools.islice(walk.problems(since), MOST_PROBLEMS)
         last = walk.sealed_up_to
         found.unsealed = sum(table.count_after(last.get(table.name, 0)) for table in sealed_tables().values())
@@ -164,8 +170,8 @@ def _day(at: str) -> datetime.date:
 
 
 class _Walk:
-    def __init__(self, found: Verification, progress):
-        self.found, self.progress = found, progress
+    def __init__(self, found: Verification, progress, mailed: sealing.Head | None):
+        self.found, self.progress, self.mailed = found, progress, mailed
         self.keys = keys()
         self.sealed_up_to: dict[str, int] = {}
         self.overlays: dict[str, list[Overlay]] = {}
@@ -293,6 +299,9 @@ class _Walk:
         return _("Seals %(first)s to %(last)s are missing.") % {"first": first, "last": last}
 
     def anchor(self) -> Iterator[str]:
+        if self.mailed:
+            self.found.is_anchored = True
+            yield from filter(None, [self._compared(self.mailed, self.mailed.number)])
         try:
             anchor = sealing.anchor()
         except OSError:
@@ -315,22 +324,24 @@ class _Walk:
             return
         self.found.is_anchored = True
         for head in anchor.heads:
-            if head.number > self.head:
-                yield _(
-                    "%(gap)s The anchor has seen seal %(number)s on %(at)s: the end was cut off or an older copy of the "
-                    "database was put back."
-                ) % {
-                    "gap": self._gap(self.head + 1, anchor.heads[-1].number),
-                    "number": head.number,
-                    "at": head.at,
-                }
+            if problem := self._compared(head, anchor.heads[-1].number):
+                yield problem
                 return
-            if head.number and self.macs.get(head.number) != head.mac:
-                yield _("Seal %(number)s is another than the one the anchor has seen on %(at)s.") % {
-                    "number": head.number,
-                    "at": head.at,
-                }
-                return
+
+    def _compared(self, head: sealing.Head, last: int) -> str:
+        """What is wrong with a head that was seen outside; `last` is the newest one that was."""
+        if head.number > self.head:
+            gap = self._gap(self.head + 1, last)
+            return _(
+                "%(gap)s The anchor has seen seal %(number)s on %(at)s: the end was cut off or an older copy of the "
+                "database was put back."
+            ) % {"gap": gap, "number": head.number, "at": head.at}
+        if head.number and self.macs.get(head.number) != head.mac:
+            return _("Seal %(number)s is another than the one the anchor has seen on %(at)s.") % {
+                "number": head.number,
+                "at": head.at,
+            }
+        return ""
 
     # --- Second pass: the rows ---
 

@@ -48,6 +48,8 @@ class MessageLog(Stamped):
     subject = models.CharField(_("subject"), max_length=200, help_text=_("A reference, never a name."))
     body = EncryptedTextField(_("text"), blank=True)
     html = EncryptedTextField(blank=True, editable=False)
+    # JSON: a list of name, type and base64.
+    attachments = EncryptedTextField(blank=True, editable=False)
     state = models.CharField(_("state"), max_length=10, choices=MessageState, default=MessageState.WAITING)
     attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
     next_try_at = models.DateTimeField(_("next try"), default=timezone.now, null=True, blank=True)

@@ -1,10 +1,18 @@
+import argparse
 import datetime
 
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from crm.audit import verifying
+from crm.audit import sealing, verifying
 from crm.exceptions import CrmError
+
+
+def head(text: str) -> sealing.Head:
+    try:
+        return sealing.read_head(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 class Command(BaseCommand):
@@ -15,9 +23,13 @@ class Command(BaseCommand):
             "--since", type=datetime.date.fromisoformat, metavar="DATE", help="rows of seals made since that day only"
         )
 
-    def handle(self, *args, since, **options):
+        parser.add_argument(
+            "--head", type=head, help="a head kept elsewhere, as the weekly report writes it, in quotes"
+        )
+
+    def handle(self, *args, since, head, **options):
         try:
-            found = verifying.verify(now=timezone.now(), since=since)
+            found = verifying.verify(now=timezone.now(), since=since, mailed=head)
         except CrmError as error:
             raise CommandError(str(error)) from error
         for problem in found.problems:
