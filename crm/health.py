@@ -18,14 +18,13 @@ def worker_trouble(now: datetime.datetime) -> str:
 
 
 def silence(now: datetime.datetime, seen: datetime.datetime | None) -> str:
-    """`seen` is the newest beat."""
+    """`seen` is the newest beat. Where there is none, two long jobs that get on are as good."""
     if seen and now - seen < ALIVE_WITHIN:
         return ""
-    progressed = JobRun.objects.order_by("-progressed_at").exclude(progressed_at=None)
-    moments = [seen, progressed.values_list("progressed_at", flat=True).first()]
-    last = max((each for each in moments if each), default=None)
+    running = JobRun.objects.running().order_by("-progressed_at").values_list("progressed_at", flat=True)
+    last = max((each for each in (seen, running.first()) if each), default=None)
     if last is None:
-        return _("No worker has run yet: reminders, reports and backups wait. Start it with: manage.py worker")
+        return _("No worker runs: reminders, reports and backups wait. Start it with: manage.py worker")
     if now - last < ALIVE_WITHIN:
         return ""
     return _(

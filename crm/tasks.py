@@ -36,7 +36,7 @@ def send_radar(progress: jobs.Progress) -> dict:
 
 
 def send_weekly_report(progress: jobs.Progress) -> dict:
-    return weekly.send(timezone.now())
+    return weekly.send(timezone.now(), progress)
 
 
 def seal_audit(progress: jobs.Progress) -> dict:

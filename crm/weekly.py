@@ -121,8 +121,11 @@ def workbook(week: reports.Week) -> bytes:
     return target.getvalue()
 
 
-def send(now: datetime.datetime) -> dict[str, object]:
+def send(now: datetime.datetime, progress=lambda done: None) -> dict[str, object]:
     """Writes the report of the week before into the outbox; each once."""
     on = timezone.localtime(now).date()
-    first = reports.monday_of(on) - reports.WEEK
-    return {"week": f"{first:%G-W%V}", "messages": outbox.put(messages(first, on=on))}
+    first, count = reports.monday_of(on) - reports.WEEK, 0
+    for number, message in enumerate(messages(first, on=on), 1):
+        count += outbox.put([message])
+        progress(number)
+    return {"week": f"{first:%G-W%V}", "messages": count}

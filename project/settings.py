@@ -234,6 +234,9 @@ Q_CLUSTER = {
     "workers": 2,
     "queue_limit": 2,
     "bulk": 1,
+    # Seconds: an idle worker costs little, a job that was asked for by hand begins soon enough.
+    "poll": 0.5,
+    "guard_cycle": 1,
     "timeout": 4 * 60 * 60,
     "retry": 5 * 60 * 60,
     "max_attempts": 1,

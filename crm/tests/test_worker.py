@@ -86,7 +86,7 @@ def ask(desk, code: str) -> str:
 
 
 def states(desk) -> str:
-    return ask(desk, "print(*JobRun.objects.exclude(name='tidy_jobs').order_by('pk').values_list('state', flat=True))")
+    return ask(desk, "print(*JobRun.objects.filter(name='endless').order_by('pk').values_list('state', flat=True))")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
