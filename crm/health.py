@@ -19,13 +19,13 @@ def worker_trouble(now: datetime.datetime) -> str:
 
 def silence(now: datetime.datetime, seen: datetime.datetime | None) -> str:
     """`seen` is the newest beat. Where there is none, two long jobs that get on are as good."""
-    if seen and now - seen < ALIVE_WITHIN:
+    if seen and abs(now - seen) < ALIVE_WITHIN:
         return ""
     running = JobRun.objects.running().order_by("-progressed_at").values_list("progressed_at", flat=True)
     last = max((each for each in (seen, running.first()) if each), default=None)
     if last is None:
         return _("No worker runs: reminders, reports and backups wait. Start it with: manage.py worker")
-    if now - last < ALIVE_WITHIN:
+    if abs(now - last) < ALIVE_WITHIN:
         return ""
     return _(
         "No worker has run since %(when)s: reminders, reports and backups wait. Start it with: manage.py worker"

@@ -14,7 +14,8 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from django.db import DatabaseError, connection, transaction
+from django.db import Error as DatabaseFailure
+from django.db import connection, transaction
 from django.db.models import F
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -92,10 +93,11 @@ def _knock(run: JobRun) -> None:
 
 def retry(run: JobRun, *, by) -> None:
     """A run that failed or was missed, from its beginning. Raises NotRunnable."""
+    now = timezone.now()
     with transaction.atomic():
         ended = JobRun.objects.filter(pk=run.pk, state__in=[RunState.FAILED, RunState.MISSED])
         if not ended.update(
-            state=RunState.QUEUED, attempts=0, is_cancelled=False, enqueued_at=timezone.now(), finished_at=None,
+            state=RunState.QUEUED, attempts=0, is_cancelled=False, due_at=now, enqueued_at=now, finished_at=None,
             done_count=0, total_count=0, user=by, user_name=by.get_display_name() if by else "",
         ):  # fmt: skip
             raise NotRunnable()
@@ -147,8 +149,11 @@ def _mine(run: JobRun):
 
 
 def _queue_again(run: JobRun, due_at, progress: "Progress | None" = None, *, said, attempts: int | None = None) -> None:
-    """To be run at `due_at`, knocked for at once where that has come, else by the sweep."""
+    """To be run at `due_at`, knocked for at once where that has come, else by the sweep. What was cancelled ends."""
     now = timezone.now()
+    if _mine(run).filter(is_cancelled=True).exists():
+        _end(run, RunState.FAILED, progress, message=str(Cancelled()))
+        return
     values = {"log": progress.columns()["log"]} if progress else {}
     with transaction.atomic():
         if _mine(run).update(
@@ -188,7 +193,7 @@ class Progress:
 
     def log(self, line: object) -> None:
         """Without personal data: it is kept readable."""
-        self._lines.append(f"{timezone.localtime():%H:%M:%S} {line}")
+        self._lines.append(f"{timezone.localtime():%H:%M:%S} {line}".replace("\0", ""))
 
     def columns(self) -> dict:
         log = "\n".join(self._lines)[-LOG_LENGTH:]
@@ -202,11 +207,11 @@ def carry_out(run_id: int, works: dict[str, Callable[[Progress], dict | None]]) 
     if run is None:
         return
     ping_url = JobSchedule.objects.filter(name=run.name).values_list("ping_url", flat=True).first() or ""
-    _ping(ping_url, "/start")
     progress, counts, error = Progress(run), {}, None
     try:
         with operation(Source.JOB, user=run.user) as done, _beating(progress):
             run.operation_id = done.id
+            _ping(ping_url, "/start")
             counts = works[run.name](progress) or {}
     except Interrupted:
         _queue_again(run, timezone.now(), progress, said=_("The worker was stopped."), attempts=run.attempts - 1)
@@ -254,7 +259,7 @@ def _beating(progress: Progress):
             try:
                 progress.is_taken_over = not mine.update(beat_at=timezone.now(), **progress.columns())
                 progress.is_cancelled = mine.filter(is_cancelled=True).exists()
-            except DatabaseError:
+            except DatabaseFailure:
                 connection.close()
         connection.close()
 
@@ -274,5 +279,5 @@ def _ping(address: str, what: str) -> None:
     try:
         with urllib.request.urlopen(f"{address.rstrip('/')}{what}", timeout=PING_TIMEOUT_S):  # noqa: S310
             pass
-    except (OSError, ValueError) as error:
+    except Exception as error:
         logger.warning("ping %s: %s", what or "/", type(error).__name__)

@@ -19,6 +19,7 @@ from django.utils.translation import ngettext
 from crm import outbox, values
 from crm.choices import ConsentPurpose, RunState
 from crm.deadlines import is_working_day
+from crm.encryption import Unreadable
 from crm.models import CaseStep, Client, Consent, JobRun, MessageLog, Step, User
 
 DAY = datetime.timedelta(days=1)
@@ -26,6 +27,7 @@ JOB = "send_deadlines"
 TO_STAFF, TO_CLIENT = "deadlines", "client_deadlines"
 # However long the outage: older moments are told by what is overdue now.
 LOOK_BACK = 31 * DAY
+MOST_RUNS = 500
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +74,7 @@ def last_told(day: datetime.date, job: str = JOB) -> datetime.date:
     while not is_working_day(before):
         before -= DAY
     runs = JobRun.objects.filter(name=job, state=RunState.DONE).order_by("-due_at", "-pk")
-    for counts in runs.values_list("counts", flat=True)[:10]:
+    for counts in runs.values_list("counts", flat=True)[:MOST_RUNS]:
         told = datetime.date.fromisoformat(counts["told_until"])
         if told < day:
             return max(min(told, before), day - LOOK_BACK)
@@ -111,7 +113,7 @@ def by_recipient(found: Iterable, day: datetime.date) -> Iterator[tuple[User, li
     for each in found:
         rows.setdefault(each.adviser_id, []).append(each)
         adviser = users.get(each.adviser_id)
-        if each.stand_in_id and (adviser is None or adviser.is_absent(day)):
+        if each.stand_in_id not in (None, each.adviser_id) and (adviser is None or adviser.is_absent(day)):
             rows.setdefault(each.stand_in_id, []).append(each)
     yield from ((users[key], some) for key, some in rows.items() if key in users and users[key].email)
 
@@ -125,7 +127,7 @@ def _to_staff(found: list[Due], kinds: dict, day: datetime.date, since: datetime
                 user=user,
                 subject=_staff_subject(rows, day),
                 body=_staff_body(rows, kinds, day, since),
-                about=[day.isoformat()],
+                about=[user.pk, day.isoformat(), *sorted(each.step_id for each in rows)],
                 language=user.language,
             )
 
@@ -146,14 +148,15 @@ def _staff_body(rows, kinds, day, since) -> str:
     )
     context = {
         "groups": [(title, list(_lines(some, kinds))) for title, some in groups if some],
-        # A run was missed: the first day that nobody was told of.
-        "missed_since": values.date(since + DAY) if was_missed(since, day) else "",
+        "missed_since": missed_since(since, day),
     }
     return render_to_string("mail/deadlines.txt", context).strip() + "\n"
 
 
-def was_missed(since: datetime.date, day: datetime.date) -> bool:
-    return any(is_working_day(since + number * DAY) for number in range(1, (day - since).days))
+def missed_since(since: datetime.date, day: datetime.date) -> str:
+    """The first working day that nobody was told of, where a run was missed."""
+    days = (since + number * DAY for number in range(1, (day - since).days))
+    return next((values.date(each) for each in days if is_working_day(each)), "")
 
 
 def _lines(rows: Iterable[Due], kinds: dict) -> Iterator[dict]:
@@ -195,7 +198,7 @@ def _to_clients(found: list[Due], kinds: dict, day: datetime.date) -> Iterator[M
                     {"reference": reference, "lines": list(_lines(some, kinds))},
                 ).strip()
                 + "\n",
-                about=[case_id, day.isoformat()],
+                about=[case_id, day.isoformat(), *sorted(each.step_id for each in some)],
                 language=language,
             )
 
@@ -206,4 +209,4 @@ def _addresses(clients: set[int]) -> dict[int, str]:
     may = Client.objects.filter(
         ~Exists(withdrawn) | Exists(given), Q(pk__in=clients), restricted_at=None, anonymised_at=None
     )
-    return {key: email for key, email in may.values_list("pk", "email") if email}
+    return {key: email for key, email in may.values_list("pk", "email") if email and not isinstance(email, Unreadable)}

@@ -20,6 +20,7 @@ from django.utils.crypto import salted_hmac
 
 from crm import search
 from crm.choices import MessageState
+from crm.encryption import Unreadable
 from crm.models import MessageLog, User
 
 MINUTE = datetime.timedelta(minutes=1)
@@ -30,6 +31,7 @@ MOST_ATTEMPTS = 54
 # Nobody else tries a message while it may be on its way; also the wait after a kill between the server's yes and ours.
 LEASE = 15 * MINUTE
 FINAL = range(500, 600)
+TOO_LARGE = 552
 _ENHANCED = re.compile(rb"^([245]\.\d{1,3}\.\d{1,3})\b")
 
 
@@ -117,10 +119,15 @@ def _claim(key: int, now: datetime.datetime) -> MessageLog | None:
 
 def _send(message: MessageLog, server) -> str:
     """The state it came to. Raises ServerTrouble."""
+    if any(
+        isinstance(each, Unreadable) for each in (message.recipient, message.body, message.html, message.attachments)
+    ):
+        _became(message, MessageState.FAILED, next_try_at=None, error="Unreadable")
+        return MessageState.FAILED
     try:
         server.open()
     except (OSError, smtplib.SMTPException) as error:
-        _try_again(message, error)
+        _wait_for_server(message, error)
         raise ServerTrouble from error
     try:
         server.send_messages([_as_mail(message)])
@@ -130,12 +137,18 @@ def _send(message: MessageLog, server) -> str:
     except smtplib.SMTPDataError as error:
         return _refused(message, error.smtp_code, error.smtp_error)
     except (OSError, smtplib.SMTPException) as error:
-        with contextlib.suppress(OSError, smtplib.SMTPException):
-            server.close()
-        _try_again(message, error)
+        _close(server)
         if isinstance(error, smtplib.SMTPServerDisconnected):
+            _try_again(message, told(error))
             return MessageState.FAILED  # perhaps over this one: the next gets a connection of its own
+        if getattr(error, "smtp_code", None) == TOO_LARGE:
+            return _refused(message, TOO_LARGE, b"")
+        _wait_for_server(message, error)
         raise ServerTrouble from error
+    except Exception as error:  # an address or a text that no mail can be made of: the others go on
+        _close(server)
+        _became(message, MessageState.REFUSED, next_try_at=None, error=type(error).__name__)
+        return MessageState.REFUSED
     _became(message, MessageState.SENT, sent_at=timezone.now(), next_try_at=None, error="")
     return MessageState.SENT
 
@@ -151,14 +164,25 @@ def _refused(message: MessageLog, code: int, text: bytes) -> str:
     return MessageState.FAILED
 
 
-def _try_again(message: MessageLog, error: Exception | str) -> None:
+def _close(server) -> None:
+    with contextlib.suppress(OSError, smtplib.SMTPException):
+        server.close()
+
+
+def _wait_for_server(message: MessageLog, error: Exception) -> None:
+    """Not the message's fault, so it counts for no attempt."""
+    again = timezone.now() + BACKOFF[0]
+    _became(message, MessageState.FAILED, attempts=message.attempts - 1, next_try_at=again, error=told(error))
+
+
+def _try_again(message: MessageLog, said: str) -> None:
     wait = BACKOFF[min(message.attempts, len(BACKOFF)) - 1]
     ends = message.attempts >= MOST_ATTEMPTS
     _became(
         message,
         MessageState.FAILED,
         next_try_at=None if ends else timezone.now() + wait,
-        error=error if isinstance(error, str) else told(error),
+        error=said,
     )
 
 

@@ -16,7 +16,7 @@ from crm import outbox, values
 from crm.choices import ACTIVE_STATUSES, CaseStatus
 from crm.deadlines import is_working_day
 from crm.models import Case, Property
-from crm.notifications import DAY, Told, by_recipient, case_url, last_told, was_missed
+from crm.notifications import DAY, Told, by_recipient, case_url, last_told, missed_since
 
 JOB = "send_radar"
 KIND = "radar"
@@ -85,7 +85,7 @@ def _messages(day: datetime.date, since: datetime.date) -> Iterator:
             groups = [(what.label, [_line(each) for each in rows if each.what == what]) for what in What]
             context = {
                 "groups": [(title, lines) for title, lines in groups if lines],
-                "missed_since": values.date(since + DAY) if was_missed(since, day) else "",
+                "missed_since": missed_since(since, day),
             }
             yield outbox.message(
                 KIND,
@@ -93,7 +93,7 @@ def _messages(day: datetime.date, since: datetime.date) -> Iterator:
                 user=user,
                 subject=f"{values.date(day)}: {count}",
                 body=render_to_string("mail/deadlines.txt", context).strip() + "\n",
-                about=[day.isoformat()],
+                about=[user.pk, day.isoformat(), *sorted(f"{each.what} {each.case_id}" for each in rows)],
                 language=user.language,
             )
 

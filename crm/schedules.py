@@ -12,6 +12,7 @@ from django.db import transaction
 from django.db.models import Count, Max
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
+from django_q.models import Failure
 
 from crm import jobs
 from crm.choices import QueueName, RunState
@@ -22,13 +23,16 @@ logger = logging.getLogger(__name__)
 DAY = datetime.timedelta(days=1)
 HOUR = datetime.timedelta(hours=1)
 MINUTE = datetime.timedelta(minutes=1)
+# Of a mail of the morning: until the evening; at night nobody is to be told of yesterday.
+MORNING = 12 * HOUR
 # How far back missed slots are looked for and told.
 LOOK_BACK = 15 * DAY
 
 
 @dataclasses.dataclass(frozen=True)
 class Slot:
-    """`key` is the wall clock's time (a day has it once, whatever the clock does), of short rhythms UTC."""
+    """`key` is the day or the week, which has it once whatever the clock does and to whatever time it is moved; of short
+    rhythms the moment in UTC."""
 
     key: str
     at: datetime.datetime
@@ -52,7 +56,7 @@ class Clock:
                 local = datetime.datetime.combine(day, self.at)
                 at = local.replace(tzinfo=zone).astimezone(datetime.UTC)
                 if after < at <= until:
-                    yield Slot(f"{local:%Y-%m-%dT%H:%M}", at)
+                    yield Slot(f"{local:%G-W%V}" if self.weekday else f"{local:%Y-%m-%d}", at)
             day += DAY
 
     def count(self, after: datetime.datetime, until: datetime.datetime) -> int:
@@ -104,8 +108,8 @@ SCHEDULES = {
     each.name: each
     for each in (
         Schedule("send_mail", _("Send mail"), Every(1), 5 * MINUTE),
-        Schedule("send_deadlines", _("Remind of deadlines"), Clock(datetime.time(8)), DAY),
-        Schedule("send_radar", _("Tell what runs out"), Clock(datetime.time(8)), DAY),
+        Schedule("send_deadlines", _("Remind of deadlines"), Clock(datetime.time(8)), MORNING),
+        Schedule("send_radar", _("Tell what runs out"), Clock(datetime.time(8)), MORNING),
         Schedule("send_weekly_report", _("Weekly report"), Clock(datetime.time(9), weekday=1), 6 * DAY, QueueName.LONG),
         Schedule("seal_audit", _("Seal the history"), Every(60), HOUR, QueueName.LONG, _has_audit_key),
         Schedule("verify_audit", _("Verify the seals"), Clock(datetime.time(5)), DAY, QueueName.LONG, _has_audit_key),
@@ -146,6 +150,8 @@ def _tick(schedule: Schedule, row: JobSchedule, now: datetime.datetime) -> list[
     known = JobRun.objects.filter(name=schedule.name, slot__in=[slot.key for slot in due])
     done = set(known.values_list("slot", flat=True))
     open_slots = [slot for slot in due if slot.key not in done]
+    if isinstance(schedule.when, Every) and JobRun.objects.waiting().filter(name=schedule.name).exists():
+        return []  # it will do this one's work too
     if not open_slots:
         return []
     newest = due[-1]
@@ -220,7 +226,7 @@ def _told(schedule: Schedule, row: JobSchedule, last, counts: dict[str, int], no
 
 
 # Runs of short rhythms say little and are many.
-KEPT_SHORT, KEPT = 2 * DAY, 400 * DAY
+KEPT_SHORT, KEPT = REPORTED + DAY, 400 * DAY
 
 
 def tidy(now: datetime.datetime) -> int:
@@ -228,6 +234,7 @@ def tidy(now: datetime.datetime) -> int:
     short = [each.name for each in SCHEDULES.values() if isinstance(each.when, Every)]
     ended = JobRun.objects.filter(state__in=[RunState.DONE, RunState.MISSED])
     gone = ended.filter(name__in=short, due_at__lt=now - KEPT_SHORT)._raw_delete(ended.db)
+    Failure.objects.filter(stopped__lt=now - KEPT_SHORT)._raw_delete(ended.db)
     return gone + JobRun.objects.exclude(state__in=[RunState.QUEUED, RunState.RUNNING]).filter(
         due_at__lt=now - KEPT
     )._raw_delete(ended.db)

@@ -20,7 +20,8 @@ import threading
 import time
 
 from django.conf import settings
-from django.db import DatabaseError, connections
+from django.db import Error as DatabaseFailure
+from django.db import connections
 from django.utils import timezone
 from django_q.conf import Conf
 from django_q.models import OrmQ
@@ -208,7 +209,7 @@ def _asking_database(ask) -> bool:
     """False where it could not be asked. No connection is left open: the next fork would share it."""
     try:
         ask()
-    except DatabaseError as error:
+    except DatabaseFailure as error:
         logger.warning("the worker's supervisor cannot ask the database: %s", type(error).__name__)
         return False
     finally:

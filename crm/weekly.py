@@ -69,7 +69,7 @@ def _message(user: User, week: reports.Week) -> MessageLog:
     body = render_to_string("mail/weekly_report.txt", context).strip() + "\n"
     title = _("Weekly report %(week)s") % {"week": number}
     message = outbox.message(
-        KIND, to=user.email, user=user, subject=title, body=body, about=[number], language=user.language
+        KIND, to=user.email, user=user, subject=title, body=body, about=[user.pk, number], language=user.language
     )
     message.attachments = json.dumps([[f"hypodesk-{number}.xlsx", XLSX, base64.b64encode(workbook(week)).decode()]])
     return message

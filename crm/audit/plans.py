@@ -1,8 +1,8 @@
 """What putting back would do: of an operation, of one record to one of its versions, of what was deleted; and what stands in
 its way. crm.audit.undo does it.
 
-What somebody touched since is left and listed, unless it is forced. What the reader may not see is in no plan. Accounts are
-never put back by machine."""
+What somebody touched since is left and listed, unless it is forced. What the reader may not see is in no plan. Accounts
+and schedules are never put back by machine."""
 
 import dataclasses
 import functools
@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from crm.audit.changes import tracked_models
 from crm.exceptions import NotAllowed
-from crm.models import AuditEntry, Case, CaseStep, Client, Step, User
+from crm.models import AuditEntry, Case, CaseStep, Client, JobSchedule, Step, User
 from crm.models.history import CREATED, DELETED
 
 CHUNK = 500
@@ -36,6 +36,7 @@ DECIDED = _("Its case stays as it was decided.")
 BY_ACTION = _("A status changes by its own actions: complete, reopen, approve, reject, withdraw.")
 ORDER = _("The order of steps is changed on a step's own page.")
 
+BY_HAND = {User: ACCOUNT, JobSchedule: _("Schedules are changed by hand.")}
 # What only the workflow may set of a single record; an operation goes back as a whole.
 OF_THE_WORKFLOW = {
     Case: frozenset({"status", "decided_on", "rejection_reason"}),
@@ -301,8 +302,8 @@ def _check(made: Plan, user) -> None:
     for model, part in made.parts.items():
         if user is not None and not user.has_perm("crm.view_all_cases"):
             _hide_foreign(part, user)
-        if model is User:
-            part.drop(part.keys, ACCOUNT)
+        if model in BY_HAND:
+            part.drop(part.keys, BY_HAND[model])
             continue
         _check_rights(part, user)
         _check_standing(part)
@@ -384,8 +385,8 @@ def _of_cases(steps: Part, cases: set[int]) -> list[int]:
 
 
 def _check_taken(part: Part) -> None:
-    """What comes back must find its unique values free; those that get others themselves make room."""
-    model, history = part.model, part.model.history.model.objects
+    """What comes back must find its unique values free, or held by what goes."""
+    model, history, going = part.model, part.model.history.model.objects, set(part.deletes)
     for names in _unique(model):
         comes = part.restores | {key: row for key, (row, fields) in part.reverts.items() if fields & set(names)}
         columns = [model._meta.get_field(name).attname for name in names]
@@ -397,7 +398,7 @@ def _check_taken(part: Part) -> None:
             held = model._base_manager.filter(**{f"{columns[0]}__in": {values[0] for values in wanted}})
             for key, *values in held.values_list("pk", *columns):
                 owner = wanted.get(tuple(values))
-                if owner is not None and key not in comes:
+                if owner not in (None, key) and key not in going:
                     part.drop([owner], TAKEN)
 
 

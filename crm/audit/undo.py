@@ -114,14 +114,15 @@ def _carry_out(made: Plan, user, *, kind: str, reason: str, undoes: uuid.UUID | 
     with operation(user=user, kind=kind, reason=reason.strip(), undoes=undoes):
         if Step in made.parts:
             workflow.let_no_case_begin()
+        # What goes first makes room for what comes back in its place; foreign keys are looked at when all is done.
+        for model in reversed(parents_first()):
+            if part := made.parts.get(model):
+                _delete(part)
         for model in parents_first():
             if part := made.parts.get(model):
                 _restore(part)
         for part in made.parts.values():
             _revert(part)
-        for model in reversed(parents_first()):
-            if part := made.parts.get(model):
-                _delete(part)
         _settle(made)
 
 

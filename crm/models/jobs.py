@@ -67,12 +67,9 @@ def is_http_url(value: str) -> None:
     URLValidator(schemes=["http", "https"])(value)
 
 
-MOVING = ("at", "weekday", "is_paused")
-
-
 class JobSchedule(CrmModel):
     """What the office may change of a schedule in crm.schedules; an empty time or weekday is the shipped one. Slots before
-    `since` are none of its own: it moves on when the time changes and when a pause ends."""
+    `since` are none of its own: it moves on when a pause ends."""
 
     name = models.CharField(_("job"), max_length=60, unique=True, editable=False)
     at = models.TimeField(_("time"), null=True, blank=True, help_text=_("Empty: the usual time."))
@@ -96,8 +93,7 @@ class JobSchedule(CrmModel):
         return self.name
 
     def save(self, **kwargs):
-        before = JobSchedule.objects.filter(pk=self.pk).values_list(*MOVING).first()
-        if before and before != tuple(getattr(self, name) for name in MOVING):
+        if not self.is_paused and JobSchedule.objects.filter(pk=self.pk, is_paused=True).exists():
             self.since = timezone.now()
             if kwargs.get("update_fields") is not None:
                 kwargs["update_fields"] = {*kwargs["update_fields"], "since"}

@@ -12,13 +12,14 @@ from crm.tests.processes import free_port
 
 
 class Post:
-    """`refuse` and `defer` hold recipients' addresses, `drop` how many messages it takes and hangs up before its yes,
+    """`refuse` and `defer` and `too_large` hold recipients' addresses, `drop` how many messages it takes and hangs up before its yes,
     `slow_s` how long it thinks."""
 
     def __init__(self):
         self.taken: list[Message] = []
         self.refuse: set[str] = set()
         self.defer: set[str] = set()
+        self.too_large: set[str] = set()
         self.drop = 0
         self.slow_s = 0.0
 
@@ -33,6 +34,8 @@ class Post:
 
     async def handle_DATA(self, server: SMTP, session, envelope):
         await asyncio.sleep(self.slow_s)
+        if self.too_large & set(envelope.rcpt_tos):
+            return "552 5.3.4 Too large"
         self.taken.append(email.message_from_bytes(envelope.content))
         if self.drop:
             self.drop -= 1

@@ -1,4 +1,5 @@
 import datetime
+import http.client
 import threading
 
 import pytest
@@ -29,9 +30,9 @@ def fail(progress):
 
 
 def test_a_slot_is_put_into_the_queue_once_with_one_knock():
-    first = jobs.enqueue("job", slot="2026-03-02T08:00")
-    assert jobs.enqueue("job", slot="2026-03-02T08:00") is None
-    assert jobs.enqueue("job", slot="2026-03-03T08:00") is not None
+    first = jobs.enqueue("job", slot="2026-03-02")
+    assert jobs.enqueue("job", slot="2026-03-02") is None
+    assert jobs.enqueue("job", slot="2026-03-03") is not None
     assert jobs.enqueue("job") and jobs.enqueue("job")
     assert (first.state, OrmQ.objects.count()) == (RunState.QUEUED, 4)
     assert set(OrmQ.objects.values_list("key", flat=True)) == {"quick"}
@@ -220,6 +221,34 @@ def test_pings_tell_of_begin_end_and_failure_and_may_fail_themselves(monkeypatch
     assert asked == ["http://127.0.0.1:9/abc/start"]  # it will be tried again
 
 
+def test_whatever_answers_the_ping_the_job_runs(monkeypatch):
+    JobSchedule.objects.create(name="job", ping_url="http://127.0.0.1:9/abc")
+
+    def urlopen(address, timeout):
+        raise http.client.BadStatusLine("SSH-2.0")
+
+    monkeypatch.setattr(jobs.urllib.request, "urlopen", urlopen)
+    assert carry_out(jobs.enqueue("job"), lambda progress: None).state == RunState.DONE
+
+
+def test_a_cancelled_run_that_errs_is_not_tried_again(manager):
+    run = jobs.enqueue("job")
+
+    def work(progress):
+        jobs.cancel(run, by=manager)
+        raise OSError
+
+    assert carry_out(run, work).state == RunState.FAILED
+
+
+def test_a_retried_run_is_due_now(manager):
+    run = jobs.enqueue("job", due_at=timezone.now() + 60 * MINUTE)
+    jobs.cancel(run, by=manager)
+    jobs.retry(run, by=manager)
+    assert carry_out(run, lambda progress: None).state == RunState.DONE
+    assert health.waiting(timezone.now()) == ""
+
+
 # --- Health ---
 
 
@@ -229,6 +258,7 @@ def test_no_worker_is_told_until_one_beats(settings):
     tasks.beat()
     assert health.worker_trouble(timezone.now()) == ""
     assert health.worker_trouble(now + 2 * MINUTE)
+    assert health.worker_trouble(now - 2 * MINUTE)  # a beat of the future says nothing of now
 
 
 def test_two_long_jobs_are_not_a_dead_queue():

@@ -72,6 +72,24 @@ def test_each_gets_his_own_and_what_he_stands_in_for_while_the_adviser_is_absent
     assert set(told(days(7))) == {"anna@example.com"}
 
 
+def test_two_who_share_an_address_get_one_each_and_nobody_stands_in_for_himself(anna):
+    bob = factories.make_user(email=anna.email, language="en")
+    make_case(anna, DAY, stand_in=anna)
+    make_case(bob, DAY)
+    anna.absent_from = anna.absent_until = DAY
+    anna.save()
+    assert outbox.put(notifications.plan(DAY).messages) == 2
+    assert {message.subject.split(": ")[1] for message in MessageLog.objects.all()} == {"1 deadline"}
+
+
+def test_what_came_after_the_days_mail_is_told_by_another(anna):
+    make_case(anna, DAY)
+    assert outbox.put(notifications.plan(DAY).messages) == 1
+    late = make_case(anna, DAY)
+    assert outbox.put(notifications.plan(DAY).messages) == 1
+    assert late.reference in MessageLog.objects.order_by("pk").last().body
+
+
 def test_of_active_cases_only_and_pending_steps_only(anna, manager):
     declined, done = make_case(anna, DAY), make_case(anna, DAY)
     workflow.reject(declined, by=manager, on=DAY, reason="no income")
@@ -146,6 +164,7 @@ def test_a_day_is_written_once_and_the_dry_run_writes_nothing(anna, capsys):
     call_command("send_deadline_notifications", "--on", DAY.isoformat())
     call_command("send_deadline_notifications", "--on", DAY.isoformat())
     assert "0 messages" in capsys.readouterr().out.splitlines()[-1]
+    assert notifications.last_told(days(1)) == DAY
     assert MessageLog.objects.count() == outbox.waiting() == 1
 
 

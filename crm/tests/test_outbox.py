@@ -56,6 +56,29 @@ def test_a_message_is_written_once_and_sent_once(post):
     assert message.state == "sent" and message.sent_at and message.next_try_at is None
 
 
+@pytest.mark.parametrize("to", ["a@b..c", "a@x\u2028y.cz", f"a@{'č' * 60}.cz"])
+def test_a_message_that_no_mail_can_be_made_of_stops_no_other(post, to):
+    write(to=to)
+    write()
+    assert send() == {"sent": 1, "failed": 0, "refused": 1} or states() == ["sent", "sent"]
+    assert states()[1] == "sent" and MessageLog.objects.filter(next_try_at__isnull=False).count() == 0
+
+
+def test_what_no_key_opens_is_not_sent(post):
+    message = write()
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE crm_messagelog SET body = %s", [f"{stored(message, 'body')[:-12]}AAAAAAAAAAA="])
+    assert send()["failed"] == 1 and post.taken == []
+    assert (states(), MessageLog.objects.get().error) == (["failed"], "Unreadable")
+
+
+def test_a_message_too_large_for_the_server_is_refused_and_others_go(post):
+    post.too_large = {"alice@example.com"}
+    write()
+    write(to="bob@example.com")
+    assert send() == {"sent": 1, "failed": 0, "refused": 1}
+
+
 def test_recipient_and_text_are_encrypted_in_the_table(post):
     message = write()
     for name in ("recipient", "body", "html"):
@@ -109,6 +132,7 @@ def test_five_hundred_messages_through_two_hours_without_a_server(settings):
     for minute in range(120):
         send(after=minute * MINUTE)
     assert not MessageLog.objects.filter(state="sent").exists()
+    assert set(MessageLog.objects.values_list("attempts", flat=True)) == {0}  # the server's fault, not theirs
     with post_office(settings) as post:
         for minute in range(120, 190, 5):
             send(after=start + minute * MINUTE - timezone.now())

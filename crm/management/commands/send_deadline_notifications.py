@@ -1,9 +1,10 @@
 import datetime
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from crm import notifications, outbox
+from crm import jobs, notifications
+from crm.choices import RunState
 
 
 class Command(BaseCommand):
@@ -14,6 +15,15 @@ class Command(BaseCommand):
         parser.add_argument("--dry-run", action="store_true", help="only say how many there would be")
 
     def handle(self, *args, on, dry_run, **options):
-        told = notifications.plan(on or timezone.localdate())
-        count = len(told.messages) if dry_run else outbox.put(told.messages)
-        self.stdout.write(f"{count} messages for {told.day:%Y-%m-%d}, of what is told after {told.since:%Y-%m-%d}")
+        day = on or timezone.localdate()
+        if dry_run:
+            told = notifications.plan(day)
+            self.stdout.write(f"{len(told.messages)} messages for {day}, of what is told after {told.since}")
+            return
+        # As a run of its job, so that the next one knows what was told.
+        run = jobs.enqueue(notifications.JOB)
+        jobs.carry_out(run.pk, {notifications.JOB: lambda progress: notifications.send(day)})
+        run.refresh_from_db()
+        if run.state != RunState.DONE:
+            raise CommandError(run.message)
+        self.stdout.write(f"{run.counts['messages']} messages for {day}")

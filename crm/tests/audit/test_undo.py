@@ -206,6 +206,40 @@ def test_forced_is_what_was_seen_and_only_where_it_differs(alice, manager):
     assert Client.history.count() == rows
 
 
+def test_what_goes_makes_room_for_what_comes_back(manager):
+    lender, case = factories.make_lender("Banka Pod Lipou"), factories.make_case()
+    other = factories.make_client("Bob")
+    party = models.CaseParty.objects.create(case=case, client=other)
+    with operation(user=manager) as done:
+        lender.name = "Stará banka"
+        lender.save()
+        factories.make_lender("Banka Pod Lipou")
+        key = party.pk
+        party.delete()
+        models.CaseParty.objects.create(case=case, client=other, role="guarantor")
+    undo.undo(done.id, manager)
+    assert models.Lender.objects.get(name="Banka Pod Lipou") == lender
+    assert models.CaseParty.objects.get().pk == key
+    assert sound()
+
+
+def test_names_that_were_exchanged_stay_and_that_is_said_before(manager):
+    one, other = factories.make_lender("Banka A"), factories.make_lender("Banka B")
+    with operation(user=manager) as done:
+        for lender, name in ((one, "x"), (other, "Banka A"), (one, "Banka B")):
+            models.Lender.objects.filter(pk=lender.pk).update(name=name)
+    part = plans.plan(done.id, manager).parts[models.Lender]
+    assert set(part.blocked.values()) == {plans.TAKEN}
+
+
+def test_schedules_are_left_alone(manager):
+    row = models.JobSchedule.objects.create(name="tidy_jobs")
+    with operation(user=manager) as done:
+        row.is_paused = True
+        row.save()
+    assert plans.plan(done.id, manager).count == 0
+
+
 def test_nobody_changes_the_records_between_plan_and_writing(alice, manager, monkeypatch):
     with operation(user=manager) as done:
         Client.objects.filter(pk=alice.pk).update(phone="602")
