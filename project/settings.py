@@ -268,6 +268,7 @@ UNFOLD = {
     "DASHBOARD_CALLBACK": "crm.admin.dashboard.my_day",
     "STYLES": ["crm.admin.navigation.stylesheet"],
     "SCRIPTS": ["crm.admin.navigation.script"],
+    "ACCOUNT": {"navigation": "crm.admin.navigation.account_links"},
     "COMMAND": {"search_callback": "crm.admin.navigation.search_clients", "show_history": False},
     "SIDEBAR": {"show_search": True, "navigation": "crm.admin.navigation.sidebar"},
     # Petrol. 600 carries white text, 500 stands on the dark ground: both above 4.5:1.
@@ -288,12 +289,21 @@ UNFOLD = {
     },
 }
 
-# --- Logging: to standard output, where every host looks; no request bodies, no values ---
+# --- Logging: to standard output, where every host looks; no request bodies, no values, no secret addresses ---
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"secrets": {"()": "project.logs.WithoutSecrets"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["secrets"]}},
     "root": {"handlers": ["console"], "level": env.text("LOG_LEVEL", "INFO")},
-    "loggers": {"axes": {"level": "WARNING"}, "django-q": {"level": "WARNING"}},
+    # Named, so that Django's own handlers, which know of no secrets, are gone.
+    "loggers": {
+        "django": {"level": "INFO"},
+        "axes": {"level": "WARNING"},
+        "django-q": {"level": "WARNING"},
+        # They tell each letter of a page, and those that the font lacks.
+        "fontTools": {"level": "ERROR"},
+        "fpdf": {"level": "ERROR"},
+    },
 }
