@@ -200,3 +200,52 @@ class MessageState(TextChoices):
     SENT = "sent", _("Sent")
     FAILED = "failed", _("Failed")
     REFUSED = "refused", _("Refused")
+    EXPIRED = "expired", _("Too late")
+    WITHHELD = "withheld", _("Withheld")
+
+
+class Withheld(TextChoices):
+    """Why a message that was written is not sent after all."""
+
+    CLIENT = "client", _("The client does not want messages, or may not be written to.")
+    CASE = "case", _("The case is over or was deleted.")
+    USER = "user", _("The user is gone or may not log in.")
+    RIGHTS = "rights", _("The user may not see any more what it tells.")
+    ADDRESS = "address", _("The address has changed since.")
+
+
+class MessageKind(TextChoices):
+    """What a message is about: each has its text in each language."""
+
+    DEADLINES = "deadlines", _("Deadlines")
+    RADAR = "radar", _("What runs out")
+    WEEKLY_REPORT = "weekly_report", _("Weekly report")
+    NOTICES = "notices", _("News of cases")
+    CLIENT_DEADLINES = "client_deadlines", _("Deadlines, to the client")
+    CLIENT_NOTICES = "client_notices", _("News of the case, to the client")
+    WELCOME = "welcome", _("Welcome")
+    PASSWORD_RESET = "password_reset", _("New password")
+
+
+class NoticeKind(TextChoices):
+    """What people are told of. Who, the office says in its table."""
+
+    NEW_CLIENT = "new_client", _("New client")
+    NEW_CASE = "new_case", _("New case")
+    STEP_COMPLETED = "step_completed", _("Step completed")
+    STEP_REOPENED = "step_reopened", _("Step reopened")
+    APPROVED = "approved", _("Case approved")
+    DECLINED = "declined", _("Case declined")
+    WITHDRAWN = "withdrawn", _("Case withdrawn")
+    REOPENED = "reopened", _("Case reopened")
+    HANDED_OVER = "handed_over", _("Case handed over")
+    DEADLINES = "deadlines", _("Deadlines")
+    RADAR = "radar", _("What runs out")
+    WEEKLY_REPORT = "weekly_report", _("Weekly report")
+
+
+class NoticeChannel(TextChoices):
+    BOTH = "both", _("E-mail and inbox")
+    MAIL = "mail", _("E-mail")
+    INBOX = "inbox", _("Inbox")
+    NONE = "none", _("Nothing")

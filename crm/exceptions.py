@@ -97,3 +97,15 @@ class AnchorLost(CrmError):
         "The anchor is gone or empty, although seal %(number)s was made for it. Put the file back; if it is lost for good, "
         "run seal_audit --new-anchor."
     )
+
+
+class BrokenText(CrmError):
+    message = _("This text cannot be used.")
+
+
+class ReportsNotMade(CrmError):
+    message = _("The weekly reports of %(count)s people could not be made.")
+
+
+class NoticesNotMailed(CrmError):
+    message = _("The notices of %(count)s recipients could not be mailed. They are tried again.")

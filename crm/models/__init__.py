@@ -1,21 +1,23 @@
 from crm.models.audit import AuditCheck, AuditEntry, AuditSeal, ExportedClient, SealBlock
 from crm.models.base import Counter, CrmModel, CrmQuerySet
+from crm.models.calendars import CalendarFeed
 from crm.models.cases import Case, CaseParty, Commission, FinanceItem, Property
 from crm.models.clients import Client, SearchToken
 from crm.models.documents import Document, DocumentType, Note
 from crm.models.history import History
 from crm.models.jobs import Heartbeat, JobRun, JobSchedule
-from crm.models.messages import MessageLog
+from crm.models.messages import MessageLog, MessageText
+from crm.models.notices import Notice, NoticeChoice, NoticeRule
 from crm.models.operations import operation
 from crm.models.privacy import Consent, Identification
 from crm.models.reference import Lender, RegulatoryLimit
-from crm.models.runs import BackupRun, ExportRun, ImportRun, KeyCanary
+from crm.models.runs import BackupRun, ExportPiece, ExportRun, ImportRun, KeyCanary
 from crm.models.steps import CaseStep, Step
 from crm.models.users import User
 
 __all__ = [
-    "AuditCheck", "AuditEntry", "AuditSeal", "BackupRun", "Case", "CaseParty", "CaseStep", "Client", "Commission", "Consent", "Counter", "CrmModel",
-    "CrmQuerySet", "Document", "DocumentType", "ExportRun", "ExportedClient", "FinanceItem", "Heartbeat", "History", "Identification", "ImportRun",
-    "JobRun", "JobSchedule", "KeyCanary", "Lender", "MessageLog", "Note", "Property", "RegulatoryLimit", "SealBlock", "SearchToken", "Step", "User",
-    "operation",
+    "AuditCheck", "AuditEntry", "AuditSeal", "BackupRun", "CalendarFeed", "Case", "CaseParty", "CaseStep", "Client", "Commission", "Consent",
+    "Counter", "CrmModel", "CrmQuerySet", "Document", "DocumentType", "ExportPiece", "ExportRun", "ExportedClient", "FinanceItem", "Heartbeat", "History",
+    "Identification", "ImportRun", "JobRun", "JobSchedule", "KeyCanary", "Lender", "MessageLog", "MessageText", "Note", "Notice", "NoticeChoice",
+    "NoticeRule", "Property", "RegulatoryLimit", "SealBlock", "SearchToken", "Step", "User", "operation",
 ]  # fmt: skip

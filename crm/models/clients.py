@@ -12,6 +12,7 @@ from stdnum.cz import bankaccount, dic, rc
 from stdnum.exceptions import ValidationError as StdnumError
 
 from crm import search
+from crm.choices import ConsentPurpose
 from crm.encryption import EncryptedCharField, EncryptedDateField, EncryptedEmailField, EncryptedTextField, Unreadable
 from crm.models.base import BATCH, CrmModel, CrmQuerySet, Stamped, sees_all_cases, with_references
 from crm.models.bulk import insert_rows
@@ -80,6 +81,18 @@ class ClientQuerySet(CrmQuerySet):
                 words = words.filter(client__in=tokens.filter(kind=search.Kind.NAME, digest=digest).values("client"))
             found.append(words.values("client"))
         return self.filter(pk__in=found[0].union(*found[1:], all=True))
+
+    def may_be_written_to(self):
+        """By the office about his cases: whoever is neither restricted nor anonymised, and withdrew no consent without
+        giving it anew, on a later day or, on the same one, in a row of its own that was written down after it. Whether
+        he has an address is another question."""
+        from crm.models.privacy import Consent
+
+        later = Q(given_on__gt=OuterRef("withdrawn_on")) | Q(given_on=OuterRef("withdrawn_on"), pk__gt=OuterRef("pk"))
+        consents = Consent.objects.filter(purpose=ConsentPurpose.MESSAGES)
+        given = consents.filter(later, client=OuterRef("client"), withdrawn_on=None)
+        withdrawn = consents.filter(~Exists(given), client=OuterRef("pk")).exclude(withdrawn_on=None)
+        return self.filter(~Exists(withdrawn), restricted_at=None, anonymised_at=None)
 
     def citizenships(self) -> list[str]:
         """Every citizenship of the office, sorted. Jumps through the index from one to the next: DISTINCT would read

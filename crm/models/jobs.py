@@ -6,7 +6,7 @@ import datetime
 from django.core.exceptions import ValidationError
 from django.core.validators import URLValidator
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -108,9 +108,6 @@ class HeartbeatQuerySet(models.QuerySet):
     def beat(self, worker: str, at: datetime.datetime) -> None:
         if not self.filter(pk=worker).update(at=at):
             self.bulk_create([self.model(worker=worker, at=at, since=at)], ignore_conflicts=True)
-
-    def newest(self) -> datetime.datetime | None:
-        return self.aggregate(newest=models.Max(F("at")))["newest"]
 
 
 class Heartbeat(models.Model):

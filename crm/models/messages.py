@@ -1,4 +1,5 @@
-"""One message to one recipient and what became of it. Internal: no history. Writing and sending are crm.outbox's."""
+"""One message to one recipient and what became of it (internal: no history; writing and sending are crm.outbox's), and the
+texts as the office words them (crm.texts)."""
 
 import uuid
 
@@ -8,15 +9,18 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from crm.choices import Language, MessageState
+from crm.choices import Language, MessageKind, MessageState
 from crm.encryption import EncryptedEmailField, EncryptedTextField
-from crm.models.base import CrmQuerySet, Stamped
+from crm.models.base import CrmModel, CrmQuerySet, Stamped
 from crm.models.cases import Case
 
 TO_SEND = (MessageState.WAITING, MessageState.FAILED)
 
 
 class MessageLogQuerySet(CrmQuerySet):
+    def to_send(self):
+        return self.filter(state__in=TO_SEND, next_try_at__isnull=False)
+
     def due(self, now):
         return self.filter(state__in=TO_SEND, next_try_at__lte=now)
 
@@ -32,7 +36,7 @@ class MessageLog(Stamped):
     nobody tries any more. `message_id` is the same on every try."""
 
     claim_key = models.CharField(max_length=64, unique=True)
-    kind = models.CharField(_("kind"), max_length=40)
+    kind = models.CharField(_("kind"), max_length=40, choices=MessageKind)
     # Keeps the number of a deleted case, so that the client's timeline keeps the message. Read it by a join.
     case = models.ForeignKey(
         Case, on_delete=models.DO_NOTHING, db_constraint=False, null=True, blank=True, related_name="messages",
@@ -53,7 +57,10 @@ class MessageLog(Stamped):
     state = models.CharField(_("state"), max_length=10, choices=MessageState, default=MessageState.WAITING)
     attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
     next_try_at = models.DateTimeField(_("next try"), default=timezone.now, null=True, blank=True)
+    # Whether whoever it was written to could see all cases then: it may tell of any.
+    needs_all_cases = models.BooleanField(default=False, editable=False)
     message_id = models.UUIDField(default=uuid.uuid4, editable=False)
+    expires_at = models.DateTimeField(_("no use after"), null=True, blank=True)
     sent_at = models.DateTimeField(_("sent"), null=True, blank=True)
     error = models.CharField(_("error"), max_length=300, blank=True)
 
@@ -71,3 +78,23 @@ class MessageLog(Stamped):
 
     def __str__(self) -> str:
         return self.subject
+
+
+class MessageText(CrmModel):
+    """The words of one kind of message in one language; what is empty is as shipped. Templates of crm.texts, which alone
+    renders them."""
+
+    kind = models.CharField(_("kind"), max_length=40, choices=MessageKind, editable=False)
+    language = models.CharField(_("language"), max_length=2, choices=Language, editable=False)
+    subject = models.CharField(_("subject"), max_length=200, blank=True)
+    body = models.TextField(_("text"), blank=True)
+    html = models.TextField("HTML", blank=True)
+
+    class Meta(CrmModel.Meta):
+        verbose_name = _("text of messages")
+        verbose_name_plural = _("texts of messages")
+        ordering = ["kind", "language"]
+        constraints = [models.UniqueConstraint(fields=["kind", "language"], name="message_text_unique")]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} ({self.get_language_display()})"

@@ -70,10 +70,32 @@ class ExportRun(Run):
     rows = models.PositiveIntegerField(_("rows"), default=0)
     sha256 = models.CharField("SHA-256", max_length=64, blank=True)
     reason = models.CharField(_("reason"), max_length=200, blank=True)
+    # Of one that is made by a job: which list, as JSON of the address's query and the ticked keys. What was searched for
+    # may be a name.
+    source = EncryptedTextField(blank=True, editable=False)
+    job = models.ForeignKey(
+        "crm.JobRun", on_delete=models.SET_NULL, null=True, blank=True, related_name="+", editable=False
+    )
+    # Whose pieces the file is made of: of a job that was begun again only the last one's count.
+    claim = models.UUIDField(null=True, blank=True, editable=False)
+    kept_until = models.DateTimeField(_("file kept until"), null=True, blank=True)
 
     class Meta(Run.Meta):
         verbose_name = _("export")
         verbose_name_plural = _("exports")
+
+
+class ExportPiece(models.Model):
+    """Of a finished export's bytes, encrypted: web and worker may share no disk."""
+
+    run = models.ForeignKey(ExportRun, on_delete=models.CASCADE, related_name="pieces")
+    claim = models.UUIDField()
+    number = models.PositiveIntegerField()
+    content = models.BinaryField()
+
+    class Meta:
+        ordering = ["number"]
+        constraints = [models.UniqueConstraint(fields=["run", "claim", "number"], name="export_piece_unique")]
 
 
 class BackupRun(Run):

@@ -2,7 +2,7 @@
 
 from django.conf import settings
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Q
 from django.utils.translation import get_language, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 
@@ -96,7 +96,10 @@ class CaseStep(CrmModel):
         ]
         indexes = [
             models.Index(
-                F("deadline"), F("case"), condition=Q(state=StepState.PENDING), name="case_step_pending_deadline"
+                fields=["deadline", "case"],
+                include=["id", "step"],
+                condition=Q(state=StepState.PENDING),
+                name="case_step_pending_deadline",
             )
         ]
 
