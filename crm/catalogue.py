@@ -1,4 +1,4 @@
-"""The data that ships with the product: steps, lenders, document types and limits, from `fixtures/*.json`.
+"""The data that ships with the product: steps, lenders, document types, limits and who is told of what, from `fixtures/*.json`.
 
 `load()` adds what is new and touches nothing else: what an office has changed, renamed or deleted stays as it left it,
 release after release. (`manage.py loaddata fixtures/*.json` is the blunt way: it puts every shipped row back as shipped.)
@@ -20,6 +20,7 @@ NATURAL_KEYS = {
     "Lender": ("name",),
     "DocumentType": ("code",),
     "RegulatoryLimit": ("metric", "audience", "valid_from"),
+    "NoticeRule": ("kind",),
 }
 
 

@@ -1,38 +1,39 @@
 """Who is told about which deadlines, and in what words. Selecting is pure; writing goes through crm.outbox.
 
 A step is told some days before its deadline, the day before, on the day, and then every few days a few times (REMIND_...).
-Weekends and holidays are quiet: what falls on one is told on the next working day, and after an outage one mail tells all
-that was missed."""
+What is overdue for longer, or was so when it was written down, is counted on the first working day of each week. Weekends
+and holidays are quiet: what falls on one is told on the next working day, and after an outage one mail tells all that was
+missed."""
 
 import dataclasses
 import datetime
-from collections.abc import Iterable, Iterator
+import functools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from django.conf import settings
-from django.db.models import Exists, OuterRef, Q
-from django.template.loader import render_to_string
+from django.db import transaction
+from django.db.models import Count, QuerySet
 from django.urls import reverse
 from django.utils import translation
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from crm import outbox, values
-from crm.choices import ConsentPurpose, RunState
+from crm import notices, outbox, texts, values
+from crm.choices import MessageKind, NoticeKind, RunState
 from crm.deadlines import is_working_day
-from crm.encryption import Unreadable
-from crm.models import CaseStep, Client, Consent, JobRun, MessageLog, Step, User
+from crm.models import CaseStep, JobRun, MessageLog, NoticeRule, Step, User
 
 DAY = datetime.timedelta(days=1)
 JOB = "send_deadlines"
-TO_STAFF, TO_CLIENT = "deadlines", "client_deadlines"
+TO_STAFF, TO_CLIENT = MessageKind.DEADLINES, MessageKind.CLIENT_DEADLINES
 # However long the outage: older moments are told by what is overdue now.
 LOOK_BACK = 31 * DAY
 MOST_RUNS = 500
 
 
-@dataclasses.dataclass(frozen=True)
-class Due:
-    """A step that is to be told of on the day."""
+class Due(NamedTuple):
+    """A step that is to be told of on the day. A tuple: there may be ten thousand in a morning."""
 
     step_id: int
     kind_id: int
@@ -44,13 +45,27 @@ class Due:
     stand_in_id: int | None
 
 
+class Older(NamedTuple):
+    """How many steps that are overdue for longer than reminders go on."""
+
+    adviser_id: int | None
+    stand_in_id: int | None
+    steps: int
+
+
 @dataclasses.dataclass(frozen=True)
 class Told:
-    """What one day's messages became; `messages` are not written yet."""
+    """What one day's messages became; neither they nor the notices of the `readers` are written yet."""
 
+    kind: str
     day: datetime.date
     since: datetime.date
-    messages: list[MessageLog]
+    messages: list[MessageLog] = dataclasses.field(default_factory=list)
+    readers: list[notices.Reader] = dataclasses.field(default_factory=list)
+
+    def notices(self) -> dict[User, int]:
+        """Of how many things each is told."""
+        return {each.user: count_of(each.rows) for each in self.readers}
 
 
 def moments(after: datetime.date, day: datetime.date) -> set[datetime.date]:
@@ -63,32 +78,73 @@ def moments(after: datetime.date, day: datetime.date) -> set[datetime.date]:
 
 def due(after: datetime.date, day: datetime.date) -> list[Due]:
     """One query over the index of pending steps; nothing encrypted is read."""
-    rows = CaseStep.objects.pending().of_active_cases().filter(deadline__in=moments(after, day))
+    return as_due(CaseStep.objects.pending().of_active_cases().filter(deadline__in=moments(after, day)))
+
+
+def older(since: datetime.date, day: datetime.date) -> list[Older]:
+    """Once a week: who tells of it on `day` told last on `since`. One query over the same index."""
+    if not since < next_working_day(day - day.weekday() * DAY) <= day:
+        return []
+    oldest_told = since + DAY - settings.REMIND_TIMES * settings.REMIND_EVERY_DAYS * DAY
+    steps = CaseStep.objects.overdue(oldest_told).order_by().values_list("case__adviser_id", "case__stand_in_id")
+    return list(map(Older._make, steps.annotate(steps=Count("pk"))))
+
+
+def next_working_day(day: datetime.date) -> datetime.date:
+    """The day itself, if it is one."""
+    while not is_working_day(day):
+        day += DAY
+    return day
+
+
+def count_of(rows: Iterable) -> int:
+    return sum(each.steps if isinstance(each, Older) else 1 for each in rows)
+
+
+def as_due(steps: QuerySet[CaseStep]) -> list[Due]:
     names = ("pk", "step_id", "deadline", "case_id", "case__reference", "case__client_id", "case__adviser_id", "case__stand_in_id")  # fmt: skip
-    return [Due(*row) for row in rows.order_by("deadline", "case_id", "step_id").values_list(*names)]
+    return list(map(Due._make, steps.order_by("deadline", "case_id", "step_id").values_list(*names)))
+
+
+def nobodys_of(found: Sequence, rule: NoticeRule) -> list:
+    """Whose adviser may be told no more, or never could be, with nobody who stands in. One query."""
+    here = {user.pk for user in notices.people(rule)}
+    return [each for each in found if not {each.adviser_id, each.stand_in_id} & here]
+
+
+def kinds_of(found: Iterable[Due]) -> dict[int, Step]:
+    return {step.pk: step for step in Step.objects.filter(pk__in={each.kind_id for each in found})}
 
 
 def last_told(day: datetime.date, job: str = JOB) -> datetime.date:
-    """The day up to which this job told before this one: as its last run says, at the latest the working day before."""
+    """The day up to which this job told before this one: as its runs say, at the latest the working day before. A run for a
+    past day takes nothing back."""
     before = day - DAY
     while not is_working_day(before):
         before -= DAY
     runs = JobRun.objects.filter(name=job, state=RunState.DONE).order_by("-due_at", "-pk")
-    for counts in runs.values_list("counts", flat=True)[:MOST_RUNS]:
-        told = datetime.date.fromisoformat(counts["told_until"])
-        if told < day:
-            return max(min(told, before), day - LOOK_BACK)
-    return before
+    told = [
+        datetime.date.fromisoformat(each["told_until"]) for each in runs.values_list("counts", flat=True)[:MOST_RUNS]
+    ]
+    last = max((each for each in told if each < day), default=before)
+    return max(min(last, before), day - LOOK_BACK)
 
 
 def plan(day: datetime.date, *, since: datetime.date | None = None) -> Told:
     """The messages of a day; none on a quiet one. The number of queries does not follow the cases."""
     since = last_told(day) if since is None else since
     if not is_working_day(day):
-        return Told(day, since, [])
+        return Told(NoticeKind.DEADLINES, day, since)
     found = due(since, day)
-    kinds = {step.pk: step for step in Step.objects.filter(pk__in={each.kind_id for each in found})}
-    return Told(day, since, [*_to_staff(found, kinds, day, since), *_to_clients(found, kinds, day)])
+    kinds = kinds_of(found)
+    rule = notices.rule_of(NoticeKind.DEADLINES)
+    rows = [*found, *older(since, day)]
+    nobodys = nobodys_of(rows, rule)
+    readers = list(notices.readers(rule, rows, on=day, nobodys=nobodys))
+    messages = list(_to_staff(readers, kinds, day, since, nobodys))
+    if rule.to_client:
+        messages += _to_clients(found, kinds, day)
+    return Told(NoticeKind.DEADLINES, day, since, messages, readers)
 
 
 def send(day: datetime.date) -> dict[str, object]:
@@ -96,61 +152,86 @@ def send(day: datetime.date) -> dict[str, object]:
 
 
 def written(told: Told) -> dict[str, object]:
-    """Puts a day's messages into the outbox; on a quiet day there are none, and what was told stays where it was."""
+    """Puts a day's messages into the outbox and its notices into inboxes; on a quiet day there are none, and what was told
+    stays where it was."""
     day = told.day
     until = day if is_working_day(day) else told.since
-    return {"messages": outbox.put(told.messages), "told_until": until.isoformat()}
+    with transaction.atomic():
+        count = outbox.put(told.messages)
+        notices.leave(told.kind, told.notices(), day=day.isoformat())
+    return {"messages": count, "told_until": until.isoformat()}
 
 
 # --- To those who work here ---
 
 
-def by_recipient(found: Iterable, day: datetime.date) -> Iterator[tuple[User, list]]:
-    """To each adviser what is his own, and what he stands in for while its adviser is absent or gone; only who works here
-    and has an address. One query."""
-    users = {user.pk: user for user in User.objects.filter(is_active=True, is_staff=True)}
-    rows: dict[int, list] = {}
-    for each in found:
-        rows.setdefault(each.adviser_id, []).append(each)
-        adviser = users.get(each.adviser_id)
-        if each.stand_in_id not in (None, each.adviser_id) and (adviser is None or adviser.is_absent(day)):
-            rows.setdefault(each.stand_in_id, []).append(each)
-    yield from ((users[key], some) for key, some in rows.items() if key in users and users[key].email)
-
-
-def _to_staff(found: list[Due], kinds: dict, day: datetime.date, since: datetime.date) -> Iterator[MessageLog]:
-    for user, rows in by_recipient(found, day):
+def _to_staff(
+    readers: list[notices.Reader], kinds: dict, day: datetime.date, since: datetime.date, nobodys: list[Due | Older]
+) -> Iterator[MessageLog]:
+    wording = functools.cache(texts.in_force)
+    for user, rows in notices.by_mail(readers):
         with translation.override(user.language):
-            yield outbox.message(
-                TO_STAFF,
-                to=user.email,
-                user=user,
-                subject=_staff_subject(rows, day),
-                body=_staff_body(rows, kinds, day, since),
-                about=[user.pk, day.isoformat(), *sorted(each.step_id for each in rows)],
-                language=user.language,
+            text = wording(TO_STAFF, user.language).render(
+                told_to_staff(rows, kinds, day, missed=missed_since(since, day), nobodys=nobodys, reader=user)
             )
+        yield outbox.message(
+            TO_STAFF,
+            to=user.email,
+            user=user,
+            subject=text.subject,
+            body=text.body,
+            html=text.html,
+            about=[user.pk, day.isoformat()],
+            language=user.language,
+        )
 
 
-def _staff_subject(rows: list[Due], day: datetime.date) -> str:
-    late = sum(each.deadline < day for each in rows)
-    count = ngettext("%(count)s deadline", "%(count)s deadlines", len(rows)) % {"count": len(rows)}
-    if not late:
-        return f"{values.date(day)}: {count}"
-    return f"{values.date(day)}: {count}, {ngettext('%(late)s overdue', '%(late)s overdue', late) % {'late': late}}"
-
-
-def _staff_body(rows, kinds, day, since) -> str:
+def told_to_staff(
+    rows: list[Due | Older],
+    kinds: dict,
+    day: datetime.date,
+    *,
+    missed: str = "",
+    nobodys: Iterable[Due | Older] = (),
+    reader: User | None = None,
+) -> dict:
+    """As the texts of messages know it, in the active language. `nobodys` stand in a group of their own."""
+    counted = [each for each in rows if isinstance(each, Older)]
+    rows = [each for each in rows if isinstance(each, Due)]
+    longer = count_of(counted)
+    count, late = len(rows) + longer, sum(each.deadline < day for each in rows) + longer
+    nobodys = set(nobodys)
+    his = [each for each in rows if each not in nobodys]
     groups = (
-        (_("Overdue"), [each for each in rows if each.deadline < day]),
-        (_("Today"), [each for each in rows if each.deadline == day]),
-        (_("In the next days"), [each for each in rows if each.deadline > day]),
+        (_("Overdue"), [each for each in his if each.deadline < day]),
+        (_("Today"), [each for each in his if each.deadline == day]),
+        (_("In the next days"), [each for each in his if each.deadline > day]),
+        (_("Of nobody's cases: the adviser has left"), [each for each in rows if each in nobodys]),
     )
-    context = {
-        "groups": [(title, list(_lines(some, kinds))) for title, some in groups if some],
-        "missed_since": missed_since(since, day),
+    return {
+        "day": values.date(day),
+        "count": count,
+        "count_text": ngettext("%(count)s deadline", "%(count)s deadlines", count) % {"count": count},
+        "late": late,
+        "late_text": ngettext("%(late)s overdue", "%(late)s overdue", late) % {"late": late} if late else "",
+        "missed_since": missed,
+        "groups": [{"title": title, "lines": _lines(some, kinds)} for title, some in groups if some],
+        "older": longer,
+        "older_text": (
+            ngettext("%(older)s step overdue for longer", "%(older)s steps overdue for longer", longer)
+            % {"older": longer}
+            if longer
+            else ""
+        ),
+        "older_url": _overdue_url(counted, reader) if longer else "",
     }
-    return render_to_string("mail/deadlines.txt", context).strip() + "\n"
+
+
+def _overdue_url(rows: list[Older], reader: User | None) -> str:
+    """The list of overdue steps: the reader's own, where he is told of no others."""
+    is_his = reader and all(reader.pk in (each.adviser_id, each.stand_in_id) for each in rows)
+    whose = f"&adviser={reader.pk}" if is_his else ""
+    return f"{settings.SITE_URL}{reverse('admin:crm_casestep_changelist')}?quick=overdue{whose}"
 
 
 def missed_since(since: datetime.date, day: datetime.date) -> str:
@@ -159,14 +240,16 @@ def missed_since(since: datetime.date, day: datetime.date) -> str:
     return next((values.date(each) for each in days if is_working_day(each)), "")
 
 
-def _lines(rows: Iterable[Due], kinds: dict) -> Iterator[dict]:
-    for each in rows:
-        yield {
+def _lines(rows: Iterable[Due], kinds: dict) -> list[dict]:
+    return [
+        {
             "deadline": values.date(each.deadline),
             "reference": each.reference,
             "step": str(kinds[each.kind_id]),
             "url": case_url(each.case_id),
         }
+        for each in rows
+    ]
 
 
 def case_url(case_id: int) -> str:
@@ -179,34 +262,34 @@ def case_url(case_id: int) -> str:
 def _to_clients(found: list[Due], kinds: dict, day: datetime.date) -> Iterator[MessageLog]:
     """A plain one a case, of steps whose kind says so, to who has an address and has not withdrawn his consent."""
     rows = [each for each in found if kinds[each.kind_id].tell_client]
-    addresses = _addresses({each.client_id for each in rows})
+    addresses = notices.addresses({each.client_id for each in rows})
     by_case: dict[int, list[Due]] = {}
     for each in rows:
         if addresses.get(each.client_id):
             by_case.setdefault(each.case_id, []).append(each)
     language = settings.LANGUAGE_CODE
-    with translation.override(language):
-        for case_id, some in by_case.items():
-            reference = some[0].reference
-            yield outbox.message(
-                TO_CLIENT,
-                to=addresses[some[0].client_id],
-                case_id=case_id,
-                subject=_("Your mortgage %(reference)s: next steps") % {"reference": reference},
-                body=render_to_string(
-                    "mail/client_deadlines.txt",
-                    {"reference": reference, "lines": list(_lines(some, kinds))},
-                ).strip()
-                + "\n",
-                about=[case_id, day.isoformat(), *sorted(each.step_id for each in some)],
-                language=language,
-            )
+    wording = functools.cache(texts.in_force)
+    for case_id, some in by_case.items():
+        with translation.override(language):
+            text = wording(TO_CLIENT, language).render(told_to_client(some[0].reference, some, kinds, day))
+        yield outbox.message(
+            TO_CLIENT,
+            to=addresses[some[0].client_id],
+            case_id=case_id,
+            subject=text.subject,
+            body=text.body,
+            html=text.html,
+            about=[case_id, day.isoformat()],
+            language=language,
+        )
 
 
-def _addresses(clients: set[int]) -> dict[int, str]:
-    asked = Consent.objects.filter(client=OuterRef("pk"), purpose=ConsentPurpose.MESSAGES)
-    withdrawn, given = asked.exclude(withdrawn_on=None), asked.filter(withdrawn_on=None)
-    may = Client.objects.filter(
-        ~Exists(withdrawn) | Exists(given), Q(pk__in=clients), restricted_at=None, anonymised_at=None
-    )
-    return {key: email for key, email in may.values_list("pk", "email") if email and not isinstance(email, Unreadable)}
+def told_to_client(reference: str, rows: list[Due], kinds: dict, day: datetime.date) -> dict:
+    lines = [
+        (each.deadline, {"deadline": values.date(each.deadline), "step": str(kinds[each.kind_id])}) for each in rows
+    ]
+    return {
+        "reference": reference,
+        "late": [line for deadline, line in lines if deadline < day],
+        "lines": [line for deadline, line in lines if deadline >= day],
+    }

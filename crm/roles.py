@@ -21,6 +21,7 @@ BUSINESS = (
     "identification",
 )  # fmt: skip
 CATALOGUE = ("step", "lender", "documenttype", "regulatorylimit")
+RULES = ("noticerule", "messagetext")
 AUDIT = ("auditentry", "auditseal", "auditcheck")
 RUNS = ("importrun", "exportrun", "jobrun", "backuprun", "messagelog")
 EVERYTHING = object()
@@ -43,10 +44,12 @@ _advise = (
     _prepare
     | _codes("delete", BUSINESS)
     | {"crm.approve_case", "crm.reject_case", "crm.withdraw_case", "crm.export_client", "crm.export_case"}
+    | {"crm.view_exportrun"}  # his own
 )
 _manage = (
     _advise
     | _codes("add change delete", CATALOGUE)
+    | _codes("view change", RULES)
     | _codes("view", RUNS + AUDIT)
     | {"crm.undo_operation", "crm.export_auditentry", "crm.resend_message"}
     | {"crm.import_client", "crm.import_case", "crm.hand_over_case", "crm.override_step_order", "crm.view_all_cases"}
@@ -58,7 +61,7 @@ ROLES: dict[str, object] = {
     MANAGER: _manage,
     ADVISER: _advise,
     ASSISTANT: _prepare,
-    AUDITOR: _codes("view", BUSINESS + CATALOGUE + RUNS + AUDIT) | {"crm.view_user", "crm.view_all_cases"},
+    AUDITOR: _codes("view", BUSINESS + CATALOGUE + RULES + RUNS + AUDIT) | {"crm.view_user", "crm.view_all_cases"},
     CLIENT: set(),
 }
 
@@ -90,6 +93,14 @@ def assign(user: User, role: str) -> None:
 def role_of(user: User) -> str:
     names = {group.name for group in user.groups.all()}
     return next((role for role in ROLES if role in names), "")
+
+
+def holders(code: str) -> Q:
+    """The condition on users that they have this permission of crm, as `has_perm` says it."""
+    named = Permission.objects.filter(codename=code, content_type__app_label="crm")
+    by_role = User.groups.through.objects.filter(group__permissions__in=named).values("user")
+    own = User.user_permissions.through.objects.filter(permission__in=named).values("user")
+    return Q(is_superuser=True) | Q(pk__in=by_role) | Q(pk__in=own)
 
 
 def is_last_administrator(user: User) -> bool:

@@ -1,4 +1,5 @@
-"""Every transition of a case and its steps. The admin, imports, jobs and the API all go through here.
+"""Every transition of a case and its steps, and how clients and cases begin. The admin, imports, jobs and the API all go
+through here.
 
 Each verb is one transaction that locks the case first, so that of two people who tick one step one wins and the other is
 told. `by` is a user, or None for the system; `on` is the day it happened. Errors are CrmErrors with a sentence for the
@@ -11,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from django.db import transaction
 from django.db.models import F, OuterRef, Prefetch, Subquery
 
-from crm import deadlines
-from crm.choices import ACTIVE_STATUSES, CaseStatus, StepState
+from crm import deadlines, notices
+from crm.choices import ACTIVE_STATUSES, CaseStatus, NoticeKind, StepState
 from crm.exceptions import (
     CannotTakeCase,
     CaseNotActive,
@@ -24,7 +25,7 @@ from crm.exceptions import (
     StepNotDone,
     WrongStatus,
 )
-from crm.models import Case, CaseStep, Step, operation
+from crm.models import Case, CaseStep, Client, Step, operation
 from crm.models.base import lock_references
 from crm.models.cases import REFERENCE_PREFIX
 from crm.models.steps import UNDERWRITING
@@ -148,6 +149,15 @@ def _finish(step: CaseStep, steps: list[CaseStep], case: Case, *, by, on, overri
 
 
 @verb
+def start_client(client: Client, *, by) -> Client:
+    """Saves an unsaved client. Raises NotAllowed."""
+    _require(by, "add_client")
+    client.save()
+    notices.tell(NoticeKind.NEW_CLIENT, client=client, by=by)
+    return client
+
+
+@verb
 def start_case(case: Case, *, by) -> Case:
     """Saves an unsaved case with the catalogue's steps. Raises NotAllowed."""
     _require(by, "add_case")
@@ -156,6 +166,7 @@ def start_case(case: Case, *, by) -> Case:
     settle(case, steps)
     case.save()
     CaseStep.objects.bulk_create(steps)
+    notices.tell(NoticeKind.NEW_CASE, case=case, by=by)
     return case
 
 
@@ -170,6 +181,7 @@ def complete_step(step: CaseStep, *, by, on, override_reason: str = "") -> CaseS
     _require_active(case)
     _finish(found, steps, case, by=by, on=on, override_reason=override_reason)
     _store(case, steps)
+    notices.tell(NoticeKind.STEP_COMPLETED, case=case, step=found.step, by=by)
     return found
 
 
@@ -205,6 +217,7 @@ def reopen_step(step: CaseStep, *, by, reason: str = "") -> CaseStep:
     with operation(reason=reason.strip()):
         found.save(update_fields=["state", "completed_on", "completed_by"])
         _store(case, steps, *changed)
+    notices.tell(NoticeKind.STEP_REOPENED, case=case, step=found.step, by=by)
     return found
 
 
@@ -240,7 +253,9 @@ def approve(case: Case, *, by, on, lender, amount_czk, override_reason: str = ""
     case.status, case.lender, case.approved_amount_czk, case.decided_on = CaseStatus.APPROVED, lender, amount_czk, on
     for name, value in approved.items():
         setattr(case, name, value)
-    return _store(case, steps, "lender", "approved_amount_czk", "decided_on", *approved)
+    _store(case, steps, "lender", "approved_amount_czk", "decided_on", *approved)
+    notices.tell(NoticeKind.APPROVED, case=case, by=by)
+    return case
 
 
 @verb
@@ -252,7 +267,9 @@ def reject(case: Case, *, by, on, reason: str) -> Case:
     case.rejection_reason, case.decided_on = _require_reason(reason), on
     case.status = CaseStatus.DECLINED
     with operation(reason=reason.strip()):
-        return _store(case, steps, "rejection_reason", "decided_on")
+        _store(case, steps, "rejection_reason", "decided_on")
+    notices.tell(NoticeKind.DECLINED, case=case, by=by)
+    return case
 
 
 @verb
@@ -262,7 +279,9 @@ def withdraw(case: Case, *, by, on, reason: str) -> Case:
     _require_status(case, *ACTIVE_STATUSES)
     case.status, case.decided_on = CaseStatus.WITHDRAWN, on
     with operation(reason=_require_reason(reason)):
-        return _store(case, steps, "decided_on")
+        _store(case, steps, "decided_on")
+    notices.tell(NoticeKind.WITHDRAWN, case=case, by=by)
+    return case
 
 
 @verb
@@ -273,7 +292,9 @@ def reopen_case(case: Case, *, by, reason: str) -> Case:
     _require_status(case, CaseStatus.DECLINED, CaseStatus.WITHDRAWN)
     case.status, case.decided_on, case.rejection_reason = CaseStatus.OPEN, None, ""
     with operation(reason=_require_reason(reason)):
-        return _store(case, steps, "decided_on", "rejection_reason")
+        _store(case, steps, "decided_on", "rejection_reason")
+    notices.tell(NoticeKind.REOPENED, case=case, by=by)
+    return case
 
 
 @verb
@@ -284,13 +305,15 @@ def hand_over(case: Case, *, by, to, reason: str = "") -> Case:
         raise ImpossibleValue()
     if not (to.is_active and to.is_staff and to.has_perm("crm.change_case")):
         raise CannotTakeCase(case=case.reference)
-    case.adviser = to
+    before, case.adviser = case.adviser_id, to
     changed = ["adviser"]
     if case.stand_in_id == to.pk:
         case.stand_in = None
         changed.append("stand_in")
     with operation(reason=reason.strip()):
-        return _store(case, steps, *changed)
+        _store(case, steps, *changed)
+    notices.tell(NoticeKind.HANDED_OVER, case=case, by=by, had_by=before)
+    return case
 
 
 # --- The catalogue's changes reach the cases ---

@@ -4,14 +4,15 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand
 
-from crm import catalogue, checks, roles, schedules
+from crm import catalogue, checks, roles, schedules, texts
 from crm.choices import Source
 from crm.models import operation
 
 
 class Command(BaseCommand):
     help = (
-        "Migrates, loads what is missing of the catalogue, syncs roles and schedules and makes the first administrator."
+        "Migrates, loads what is missing of the catalogue, syncs roles, schedules and texts of messages and makes the "
+        "first administrator."
     )
 
     def handle(self, *args, **options):
@@ -21,6 +22,7 @@ class Command(BaseCommand):
             catalogue.load()
             roles.sync()
             schedules.sync()
+            texts.sync()
             self.first_administrator()
 
     def first_administrator(self) -> None:

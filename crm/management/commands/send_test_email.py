@@ -1,4 +1,6 @@
 import smtplib
+import socket
+import ssl
 from email.utils import parseaddr
 
 from django.conf import settings
@@ -30,7 +32,7 @@ class Command(BaseCommand):
             self._speak(server.connection, message, address)
             server.close()
         except (OSError, smtplib.SMTPException) as error:
-            raise CommandError(f"{settings.EMAIL_HOST}:{settings.EMAIL_PORT}: {error}") from error
+            raise CommandError(f"{settings.EMAIL_HOST}:{settings.EMAIL_PORT}: {_why(error)}.") from error
 
     def _speak(self, smtp, message, address) -> None:
         sender = parseaddr(message.from_email)[1]
@@ -41,5 +43,30 @@ class Command(BaseCommand):
         ):
             code, answer = ask()
             self.stdout.write(f"{said}: {code} {answer.decode(errors='replace')}")
-            if code >= 400:
+            if code >= 500:
                 raise CommandError("The server refused it.")
+            if code >= 400:
+                raise CommandError(
+                    "The server wants to be asked later (greylisting?). The office's messages are tried again."
+                )
+
+
+def _why(error: Exception) -> str:
+    match error:
+        case smtplib.SMTPAuthenticationError():
+            return f"{_answer(error)} (it does not take the user or password in EMAIL_URL)"
+        case smtplib.SMTPResponseException():
+            return _answer(error)
+        case smtplib.SMTPServerDisconnected(__context__=TimeoutError()) | TimeoutError():
+            return f"no answer within {settings.EMAIL_TIMEOUT} s"
+        case smtplib.SMTPServerDisconnected():
+            return "it hung up"
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not to be trusted: {error.verify_message}"
+        case socket.gaierror():
+            return "there is no such host"
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _answer(error: smtplib.SMTPResponseException) -> str:
+    return f"{error.smtp_code} {error.smtp_error.decode(errors='replace')}"
