@@ -1,28 +1,36 @@
-"""The weekly report as a message: to managers and administrators of all cases, to advisers of their own. Its figures are
+"""The weekly report as a message: as shipped to managers and administrators of all cases, to advisers of their own. Its figures are
 crm.reports'. Whoever reads the audit trail gets the head of the seals with it: kept in a mailbox, it is an anchor."""
 
 import base64
 import datetime
+import functools
 import io
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from django.conf import settings
-from django.template.loader import render_to_string
+from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from crm import outbox, reports, values
+from crm import jobs, notices, outbox, reports, texts, values, weekly_pdf
 from crm.audit import sealing
+from crm.choices import MessageKind, NoticeKind
+from crm.exceptions import ReportsNotMade
 from crm.exports import xlsx_file
 from crm.exports.columns import Kind
+from crm.exports.summary import Line
 from crm.exports.tables import text_cell
 from crm.models import Case, MessageLog, User
 
-KIND = "weekly_report"
+logger = logging.getLogger(__name__)
+KIND = MessageKind.WEEKLY_REPORT
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+PDF = "application/pdf"
 TITLES = {
     reports.NEW: gettext_lazy("New cases"),
     reports.MOVED: gettext_lazy("Moved on"),
@@ -34,45 +42,75 @@ TITLES = {
 SHOWN = 20
 
 
-def messages(first: datetime.date, *, on: datetime.date, to: list[str] | None = None) -> Iterator[MessageLog]:
-    """Of the week that began on the Monday `first`. One each, so nobody learns another's address; `to` are addresses of
-    people who would get one anyway. Not written yet."""
-    readers = User.objects.filter(is_active=True, is_staff=True).exclude(email="").order_by("pk")
-    for user in readers.prefetch_related("groups__permissions", "user_permissions"):
-        if to is not None and user.email not in to:
+def copies(first: datetime.date, *, on: datetime.date) -> Iterator[tuple[User, reports.Week]]:
+    """Of the week that began on the Monday `first`, to each whom the office tells: of all that he may see, or if there is
+    any of his own and of those he stands in for while their adviser is away."""
+    rule = notices.rule_of(NoticeKind.WEEKLY_REPORT)
+    people = list(notices.people(rule))
+    here = notices.at_work(people, on)
+    for user in people:
+        if not user.hears_of_all and not rule.to_adviser:
             continue
-        sees_all = user.has_perm("crm.view_all_cases")
-        if not sees_all and not user.has_perm("crm.change_case"):
-            continue
-        cases = Case.objects.all() if sees_all else Case.objects.belonging_to(user)
+        own = Q(adviser=user) | Q(stand_in=user) & ~Q(adviser__in=here)
+        cases = Case.objects.visible_to(user) if user.hears_of_all else Case.objects.filter(own)
         with translation.override(user.language):
             week = reports.week(first, cases, on=on)
-            if not sees_all and week.is_empty:
-                continue
-            yield _message(user, week)
+        if user.hears_of_all or not week.is_empty:
+            yield user, week
 
 
-def _message(user: User, week: reports.Week) -> MessageLog:
-    number = f"{week.first:%G-W%V}"
-    context = {
-        "week": week,
+def messages(first: datetime.date, *, on: datetime.date, to: list[str] | None = None) -> Iterator[MessageLog]:
+    """One each, so nobody learns another's address; `to` are addresses of people whom the office tells, whatever they chose.
+    Not written yet."""
+    wording = functools.cache(texts.in_force)
+    for user, week in copies(first, on=on):
+        if user.by_mail if to is None else user.email in to:
+            yield _message(user, week, wording)
+
+
+def _message(user: User, week: reports.Week, wording) -> MessageLog:
+    number = _number(week.first)
+    with translation.override(user.language):
+        text = wording(KIND, user.language).render(_told(user, week))
+        files = [("xlsx", XLSX, workbook(week)), ("pdf", PDF, weekly_pdf.pages(week, TITLES))]
+    message = outbox.message(
+        KIND, to=user.email, user=user, subject=text.subject, body=text.body, html=text.html, about=[user.pk, number],
+        language=user.language,
+    )  # fmt: skip
+    message.attachments = json.dumps(
+        [[f"hypodesk-{number}.{ending}", kind, base64.b64encode(content).decode()] for ending, kind, content in files]
+    )
+    return message
+
+
+def _number(first: datetime.date) -> str:
+    return f"{first:%G-W%V}"
+
+
+def _told(user: User, week: reports.Week) -> dict:
+    """The week in the words of the mail's text."""
+    return {
+        "week": f"{week.first:%G-W%V}",
         "first": values.date(week.first),
         "last": values.date(week.last),
-        "groups": [(title, _listed(week.cases[what]), len(week.cases[what])) for what, title in TITLES.items()],
+        "groups": [
+            {"title": str(title), "count": len(week.cases[what]), "listed": _listed(week.cases[what])}
+            for what, title in TITLES.items()
+        ],
+        "lenders": [_volume(each) for each in week.by_lender],
+        "advisers": [_volume(each) for each in week.by_adviser],
         "total": values.money(reports.total(week.by_lender)),
-        "by_lender": [(each.name or "–", each.count, values.money(each.amount_czk)) for each in week.by_lender],
-        "by_adviser": [(each.name or "–", each.count, values.money(each.amount_czk)) for each in week.by_adviser],
-        "days": [(each.step, values.number(round(each.median, 1), 1), each.count) for each in week.days],
+        "days": [
+            {"step": str(each.step), "median": values.number(round(each.median, 1), 1), "count": each.count}
+            for each in week.days
+        ],
         "url": settings.SITE_URL,
         "head": sealing.head_line() if user.has_perm("crm.view_auditseal") else "",
     }
-    body = render_to_string("mail/weekly_report.txt", context).strip() + "\n"
-    title = _("Weekly report %(week)s") % {"week": number}
-    message = outbox.message(
-        KIND, to=user.email, user=user, subject=title, body=body, about=[user.pk, number], language=user.language
-    )
-    message.attachments = json.dumps([[f"hypodesk-{number}.xlsx", XLSX, base64.b64encode(workbook(week)).decode()]])
-    return message
+
+
+def _volume(each) -> dict:
+    return {"name": each.name or "–", "count": each.count, "amount": values.money(each.amount_czk)}
 
 
 def _listed(rows: list[reports.Row]) -> str:
@@ -89,9 +127,15 @@ class _Column:
 
 @dataclass(frozen=True)
 class _Sheet:
-    title: str
     columns: list[_Column]
     rows: list[list]
+    week: str
+
+    def summary(self) -> None:
+        """A case may stand in several groups: sums would count it twice. The mail has them."""
+
+    def about(self, rows: int) -> list[Line]:
+        return [(_("Weekly report"), self.week, Kind.TEXT), (_("Rows"), rows, Kind.INTEGER)]
 
     @property
     def header(self) -> list[str]:
@@ -117,15 +161,27 @@ def workbook(week: reports.Week) -> bytes:
         for row in week.cases[what]
     ]  # fmt: skip
     target = io.BytesIO()
-    xlsx_file.write(_Sheet(f"{week.first:%G-W%V}", columns, rows), target)
+    xlsx_file.write(_Sheet(columns, rows, f"{week.first:%G-W%V}"), target)
     return target.getvalue()
 
 
 def send(now: datetime.datetime, progress=lambda done: None) -> dict[str, object]:
-    """Writes the report of the week before into the outbox; each once."""
+    """Writes the report of the week before into the outbox, and a notice of it into inboxes; each once. Whose could not be
+    made keeps nobody else waiting; raises ReportsNotMade in the end."""
     on = timezone.localtime(now).date()
-    first, count = reports.monday_of(on) - reports.WEEK, 0
-    for number, message in enumerate(messages(first, on=on), 1):
-        count += outbox.put([message])
+    first = reports.monday_of(on) - reports.WEEK
+    count = failed = 0
+    wording = functools.cache(texts.in_force)
+    for number, (user, week) in enumerate(copies(first, on=on), 1):
+        try:
+            mails = [_message(user, week, wording)] if user.by_mail else []  # takes seconds: not while rows are locked
+            with transaction.atomic():
+                count += outbox.put(mails)
+                notices.leave(NoticeKind.WEEKLY_REPORT, {user: 1}, week=_number(first))
+        except Exception as error:
+            logger.error("weekly report: user %s: %s", user.pk, jobs.told(error))
+            failed += 1
         progress(number)
-    return {"week": f"{first:%G-W%V}", "messages": count}
+    if failed:
+        raise ReportsNotMade(count=failed)
+    return {"week": _number(first), "messages": count}

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from crm import outbox, reports, roles, tasks, weekly, workflow
 from crm.audit import sealing
+from crm.exceptions import ReportsNotMade
 from crm.models import Case, CaseStep, MessageLog
 from crm.tests import factories
 from crm.tests.audit.sealed import KEY, make_past
@@ -139,6 +140,18 @@ def test_managers_hear_of_all_cases_advisers_of_their_own_and_others_of_nothing(
     assert set(bodies(to=["anna@example.com", "stranger@example.com"])) == {"anna@example.com"}
 
 
+def test_a_stand_in_hears_of_the_cases_only_while_their_adviser_is_away(office, anna):
+    bob = factories.make_user(email="bob@example.com")
+    Case.objects.filter(adviser=anna).update(stand_in=bob)
+    assert "bob@example.com" not in bodies()
+    anna.absent_from = day(7)
+    anna.save()
+    assert office["approved"].reference in bodies()["bob@example.com"]
+    anna.absent_from, anna.is_active = None, False
+    anna.save()
+    assert office["approved"].reference in bodies()["bob@example.com"]
+
+
 def test_no_client_is_named(office):
     name = Case.objects.get(pk=office["approved"].pk).client.full_name
     [message] = weekly.messages(MONDAY, on=day(7), to=["jana@example.com"])
@@ -151,7 +164,24 @@ def sheet(content: bytes):
     return openpyxl.load_workbook(io.BytesIO(content)).active
 
 
-def test_it_is_sent_on_monday_once_with_its_spreadsheet(office, settings):
+def test_one_whose_report_fails_keeps_nobody_else_waiting(office, monkeypatch, caplog):
+    real = weekly.workbook
+
+    def workbook(week):
+        if not MessageLog.objects.exists() and not caplog.records:
+            raise ValueError("Alice Nováková")
+        return real(week)
+
+    monkeypatch.setattr(weekly, "workbook", workbook)
+    with time_machine.travel(NEXT, tick=True):
+        with pytest.raises(ReportsNotMade) as told:
+            weekly.send(timezone.now())
+        assert told.value.details == {"count": 1} and MessageLog.objects.count() == 1
+        assert "ValueError" in caplog.text and "Alice" not in caplog.text
+        assert weekly.send(timezone.now())["messages"] == 1
+
+
+def test_it_is_sent_on_monday_once_with_its_spreadsheet_and_its_pages(office, settings):
     with post_office(settings) as post, time_machine.travel(NEXT, tick=True):
         run = weekly.send(timezone.now())
         assert run == {"week": "2026-W10", "messages": 2}
@@ -160,9 +190,10 @@ def test_it_is_sent_on_monday_once_with_its_spreadsheet(office, settings):
     [first, second] = post.taken
     assert {first["To"], second["To"]} == {"jana@example.com", "anna@example.com"}
     assert "2026-W10" in first["Subject"]
-    [file] = [part for part in first.walk() if part.get_filename()]
-    assert file.get_filename() == "hypodesk-2026-W10.xlsx"
-    rows = list(sheet(file.get_payload(decode=True)).iter_rows(values_only=True))
+    files = {part.get_filename(): part for part in first.walk() if part.get_filename()}
+    assert set(files) == {"hypodesk-2026-W10.xlsx", "hypodesk-2026-W10.pdf"}
+    assert files["hypodesk-2026-W10.pdf"].get_content_type() == "application/pdf"
+    rows = list(sheet(files["hypodesk-2026-W10.xlsx"].get_payload(decode=True)).iter_rows(values_only=True))
     assert rows[0][1] == "Reference" and (office["approved"].reference in {row[1] for row in rows})
     assert set(tasks.JOBS) >= {"send_weekly_report"}
 
