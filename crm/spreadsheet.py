@@ -13,6 +13,8 @@ _ESCAPED = (_QUOTE, *_STARTS_FORMULA)
 # no mark ever replaces what is stored.
 TOO_LONG_MARK = "⚠ too long for a cell"
 LEFT_OUT = (UNREADABLE_MARK, TOO_LONG_MARK)
+# Sheets that an export adds to its data, in every language; an import passes them over.
+BESIDE_DATA = ("Summary", "Souhrn", "Info")
 
 
 def escape_cell(text: str) -> str:

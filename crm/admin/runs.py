@@ -1,4 +1,4 @@
-"""What machines did, to be looked at: imports, exports, backups; and the queue itself. All read-only."""
+"""What machines did, to be looked at: imports, backups; and the queue itself. All read-only."""
 
 from django.contrib import admin
 from django.utils.translation import gettext_lazy as _
@@ -7,7 +7,7 @@ from django_q.models import Failure, OrmQ, Schedule, Success
 from crm.admin import badges
 from crm.admin.base import ReadOnlyAdmin
 from crm.admin.ui import ChoicesDropdownFilter, display
-from crm.models import BackupRun, ExportRun, ImportRun
+from crm.models import BackupRun, ImportRun
 
 
 class RunAdmin(ReadOnlyAdmin):
@@ -31,13 +31,6 @@ class ImportRunAdmin(RunAdmin):
     )  # fmt: skip
     search_fields = ("file_name",)
     fields = (*list_display, "finished_at", "sha256", "operation_id", "message")
-
-
-@admin.register(ExportRun)
-class ExportRunAdmin(RunAdmin):
-    list_display = ("created_at", "model", "format", "by", "state_badge", "rows", "reason")
-    search_fields = ("model", "reason")
-    fields = (*list_display, "finished_at", "filter", "columns", "sha256", "operation_id", "message")
 
 
 @admin.register(BackupRun)

@@ -2,32 +2,43 @@
 write them. Every door (admin, command, later jobs) calls `write`, which asks for the permission, narrows to the rows that
 the person sees, and leaves a record, an entry of the audit trail and the names of those whose data went out."""
 
-import datetime
 import hashlib
+import io
 import logging
+from functools import partial
 from typing import BinaryIO
 
+from django.apps import apps
 from django.conf import settings
+from django.core.exceptions import FieldDoesNotExist
 from django.db import DatabaseError, models, transaction
 from django.utils import timezone
 from django.utils.text import capfirst, slugify
+from django.utils.translation import gettext as _
 
+from crm import jobs
 from crm.audit import events
 from crm.choices import AuditKind, RunState
 from crm.exceptions import NotAllowed
 from crm.exports import csv_file, xlsx_file
-from crm.exports.columns import chosen, columns_of
+from crm.exports.columns import Kind, chosen, columns_of
+from crm.exports.summary import Line
 from crm.exports.tables import Table
 from crm.exports.trail import TrailTable
 from crm.models import AuditEntry, Case, Client, ExportedClient, ExportRun
 from crm.models.bulk import insert_rows
+from crm.spreadsheet import escape_cell
 
-__all__ = ["CSV", "FORMATS", "XLSX", "chosen", "columns_of", "file_name", "may_export", "write"]
+__all__ = [
+    "CSV", "FORMATS", "XLSX", "chosen", "columns_of", "file_name", "fill", "filter_text", "header_text", "may_export",
+    "model_of", "planned", "title_of", "write",
+]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
 XLSX, CSV = "xlsx", "csv"
 FORMATS = {XLSX: xlsx_file, CSV: csv_file}
+REASON_LENGTH = ExportRun._meta.get_field("reason").max_length
 CLIENT_PATHS = {Client: "pk", Case: "client_id"}
 
 
@@ -41,51 +52,130 @@ def may_export(user, model: type[models.Model]) -> bool:
     return user.has_perm(permission(model))
 
 
-def file_name(model: type[models.Model], file_format: str, on: datetime.date) -> str:
-    """No personal data in it, nor a letter that a mail program would spoil."""
-    return f"{slugify(model._meta.verbose_name_plural)}-{on.isoformat()}.{file_format}"
+def model_of(run: ExportRun) -> type[models.Model]:
+    return apps.get_model("crm", run.model)
+
+
+def title_of(run: ExportRun) -> str:
+    return capfirst(str(model_of(run)._meta.verbose_name_plural))
+
+
+def file_name(run: ExportRun) -> str:
+    """With the number of its record. No personal data in it, nor a letter that a mail program would spoil."""
+    return f"{slugify(title_of(run))}-{timezone.localdate(run.created_at).isoformat()}-{run.pk}.{run.format}"
 
 
 def write(
-    queryset, target: BinaryIO, *, file_format: str, user=None, columns=None, filtered_by: dict | None = None
+    queryset, target: BinaryIO, *, file_format: str, user=None, columns=None, filtered_by: dict | None = None, reason=""
 ) -> ExportRun:
-    """Writes the rows of `queryset` that `user` sees (None: the system, all of them) into `target`, a binary file open
-    for reading too, and returns the record. `filtered_by` goes into the record in the clear: ids and dates, no values
-    of encrypted fields. Raises NotAllowed and TooManyRows."""
-    model = queryset.model
-    if user is not None:
-        if not may_export(user, model):
-            raise NotAllowed()
-        queryset = queryset.visible_to(user)
-    picked = chosen(model, columns)
-    run = ExportRun.objects.create(
+    """Writes the rows of `queryset` that `user` sees (None: the system, all of them) into `target` and returns the record.
+    `filtered_by` goes into the record in the clear: ids and dates, no values of encrypted fields. Raises NotAllowed and
+    TooManyRows."""
+    run = planned(queryset.model, file_format, user, columns, filtered_by, reason)
+    run.save()
+    fill(run, queryset, target)
+    return run
+
+
+def planned(model, file_format: str, user, columns, filtered_by: dict | None, reason: str = "") -> ExportRun:
+    """The record of an export that has not begun, not saved yet. Raises NotAllowed."""
+    if user is not None and not may_export(user, model):
+        raise NotAllowed()
+    return ExportRun(
         user=user,
         user_name=user.get_display_name() if user else "",
         state=RunState.RUNNING,
         model=model._meta.model_name,
         format=file_format,
         filter=filtered_by or {},
-        columns=[column.name for column in picked],
+        columns=[column.name for column in chosen(model, columns)],
+        reason=reason[:REASON_LENGTH],
     )
-    title = capfirst(str(model._meta.verbose_name_plural))
-    table = (
-        TrailTable(title, picked, queryset, user=user)
-        if model is AuditEntry
-        else Table(title, picked, queryset, CLIENT_PATHS.get(model, ""))
-    )
+
+
+def fill(run: ExportRun, queryset, target: BinaryIO, progress: jobs.Progress | None = None) -> None:
+    """Writes what the run says into `target`, from its beginning. The record, the audit trail's entry and the names of
+    whose data went out are written together, when the file is whole, or when nobody tries again."""
+    model, user = queryset.model, run.user
+    if user is not None:
+        if not may_export(user, model):
+            raise NotAllowed()
+        queryset = queryset.visible_to(user)
+    shared = {"about": partial(_about, run), "progress": progress or (lambda done: None)}
+    picked = chosen(model, run.columns)
+    if model is AuditEntry:
+        table = TrailTable(picked, queryset, user=user, **shared)
+    else:
+        table = Table(picked, queryset, CLIENT_PATHS.get(model, ""), **shared)
+    hashed = _Hashed(target)
+    ExportRun.objects.filter(pk=run.pk).update(state=RunState.RUNNING)
     try:
-        run.rows = FORMATS[file_format].write(table, target)
-        target.seek(0)
-        run.sha256 = hashlib.file_digest(target, "sha256").hexdigest()
-        run.state = RunState.DONE
-    finally:
-        if run.state != RunState.DONE:
-            run.state = RunState.FAILED
-        run.finished_at = timezone.now()
-        run.save()
-        _enter(run, user, table.clients)
-        target.seek(0)
-    return run
+        run.rows = FORMATS[run.format].write(table, hashed)
+        hashed.flush()
+    except BaseException as error:
+        if progress is None or progress.ends_with(error):
+            _end(run, RunState.FAILED, table, progress)
+        raise
+    run.sha256 = hashed.digest.hexdigest()
+    _end(run, RunState.DONE, table, progress)
+
+
+@transaction.atomic
+def _end(run: ExportRun, state: str, table: Table, progress: jobs.Progress | None) -> None:
+    """Raises jobs.Interrupted where somebody else makes the file by now."""
+    if progress is not None and not progress.is_mine():
+        raise jobs.Interrupted()
+    run.state, run.finished_at = state, timezone.now()
+    run.save()
+    _enter(run, run.user, table.clients)
+
+
+class _Hashed(io.RawIOBase):
+    """What goes through, in one direction, is counted in."""
+
+    def __init__(self, target: BinaryIO):
+        self.target, self.digest = target, hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data) -> int:
+        self.digest.update(data)
+        self.target.write(data)
+        return len(data)
+
+    def flush(self) -> None:
+        if not self.target.closed:  # when it is forgotten, Python closes it once more
+            self.target.flush()
+
+
+def _about(run: ExportRun, rows: int) -> list[Line]:
+    return [
+        (_("List"), title_of(run), Kind.TEXT),
+        (_("Filter"), filter_text(run), Kind.TEXT),
+        (_("Rows"), rows, Kind.INTEGER),
+        (_("Columns"), f"{len(run.columns)} / {len(columns_of(model_of(run)))}", Kind.TEXT),
+        (_("Exported by"), escape_cell(run.user_name) or _("the system"), Kind.TEXT),
+        (_("Exported on"), timezone.localtime(run.created_at), Kind.MOMENT),
+        (_("Number of the export"), run.pk, Kind.INTEGER),
+    ]
+
+
+def filter_text(run: ExportRun) -> str:
+    told = [f"{_field_label(model_of(run), name)}: {value}" for name, value in run.filter.items()]
+    return "; ".join(told) or _("everything")
+
+
+def header_text(run: ExportRun) -> str:
+    return ", ".join(column.label for column in chosen(model_of(run), run.columns))
+
+
+def _field_label(model: type[models.Model], path: str) -> str:
+    """Of a filter's name as a list's address has it, `status__exact`."""
+    try:
+        return capfirst(str(model._meta.get_field(path.split("__")[0]).verbose_name))
+    except FieldDoesNotExist:
+        return path
 
 
 def _enter(run: ExportRun, user, clients: set[int]) -> None:

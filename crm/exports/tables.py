@@ -1,7 +1,7 @@
 """Rows of a list as typed values: text, Decimal, int, date, datetime, or None for an empty cell. One query whatever the
 number of rows, and only the chosen columns are fetched, so nothing is decrypted that is not in the file."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -9,6 +9,7 @@ from django.db.models import QuerySet
 
 from crm.encryption import Unreadable
 from crm.exports.columns import Column, Kind
+from crm.exports.summary import Line, Summary
 from crm.models import User
 from crm.search import fold
 from crm.spreadsheet import TOO_LONG_MARK, escape_cell
@@ -22,12 +23,17 @@ SIGN_UP_TO = {Kind.SHARE: Decimal(3), Kind.RATE: Decimal("0.3")}
 
 @dataclass(frozen=True)
 class Table:
-    title: str
     columns: list[Column]
     rows: QuerySet
     # Where a row's client is, if the rows are of clients, and whose rows went by.
     client_path: str = ""
     clients: set[int] = field(default_factory=set)
+    # What the file says of itself, as lines of a label, a value and its kind; it is asked for the number of rows.
+    about: Callable[[int], list[Line]] = lambda rows: []
+    progress: Callable[[int], None] = lambda done: None
+
+    def summary(self) -> Summary | None:
+        return Summary(self.columns)
 
     @property
     def header(self) -> list[str]:
@@ -43,7 +49,9 @@ class Table:
         paths = [path for column in self.columns for path in column.paths]
         if self.client_path:
             paths.append(self.client_path)
-        for values in self.rows.values_list(*paths).iterator(chunk_size=CHUNK):
+        for number, values in enumerate(self.rows.values_list(*paths).iterator(chunk_size=CHUNK)):
+            if number % CHUNK == 0:
+                self.progress(number)
             if self.client_path:
                 self.clients.add(values[-1])
             yield [show(*values[part]) for show, part in zip(shows, parts, strict=True)]

@@ -17,7 +17,8 @@ class TrailTable(Table):
     user: object = None
 
     def __iter__(self) -> Iterator[list]:
-        for entries in itertools.batched(self.rows.iterator(chunk_size=ENTRIES), ENTRIES):
+        for number, entries in enumerate(itertools.batched(self.rows.iterator(chunk_size=ENTRIES), ENTRIES)):
+            self.progress(number * ENTRIES)
             counts = counts_of(entries, self.user)
             for entry in entries:
                 yield [self._cell(column, entry, counts[entry.pk]) for column in self.columns]

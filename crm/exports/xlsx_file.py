@@ -1,11 +1,11 @@
-"""A table as a workbook, streamed into the zip row by row: real numbers and dates, a bold frozen header with filters,
-no formulas. Written here rather than by a library since those keep every cell in memory or, worse, put the sheet in the
-clear into a temporary folder; this one holds the packed bytes only."""
+"""A table as a workbook, streamed into the zip row by row: real numbers and dates, a frozen header, a real table with
+filters, no formulas; then sheets of its totals and of what it is. Written here rather than by a library since those keep
+every cell in memory or, worse, put the sheet in the clear into a temporary folder; this one holds the packed bytes only."""
 
 import datetime
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import BinaryIO
 from xml.sax.saxutils import escape, quoteattr
@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from crm.exceptions import CrmError
 from crm.exports.columns import Column, Kind
+from crm.exports.summary import Summary
 from crm.exports.tables import Table
 
 MAX_ROWS = 1_048_575  # beside the header
@@ -24,7 +25,7 @@ FIRST_DAY = datetime.date(1900, 3, 1)
 HEADER_STYLE, PLAIN_STYLE = 1, 0
 _FORMATS = {
     Kind.CODE: "@",
-    Kind.AMOUNT: "#,##0.00",
+    Kind.AMOUNT: '#,##0\\ "Kč"',
     Kind.SHARE: "0.00",
     Kind.RATE: "0.00#",
     Kind.NUMBER: "0.00",
@@ -53,10 +54,11 @@ def write(table: Table, target: BinaryIO) -> int:
     """Returns the number of rows. Raises TooManyRows; the target is then only a piece of a file."""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=4) as archive:
         rows = 0
-        with archive.open("xl/worksheets/sheet1.xml", "w", force_zip64=True) as sheet:
+        with archive.open(_sheet_path(1), "w", force_zip64=True) as sheet:
             sheet.write(_sheet_start(table).encode())
             waiting = []
-            for rows, xml in enumerate(_rows(table), start=1):
+            summary = table.summary()
+            for rows, xml in enumerate(_rows(table, summary), start=1):
                 if rows > MAX_ROWS:
                     raise TooManyRows(limit=MAX_ROWS)
                 waiting.append(xml)
@@ -64,11 +66,21 @@ def write(table: Table, target: BinaryIO) -> int:
                     sheet.write("".join(waiting).encode())
                     waiting.clear()
             sheet.write("".join(waiting).encode())
-            corner = f"{column_letters(len(table.columns) - 1)}{rows + 1}"
-            sheet.write(f'</sheetData><autoFilter ref="A1:{corner}"/></worksheet>'.encode())
-        for name, xml in _parts(table.title, corner).items():
+            end = '</sheetData><tableParts count="1"><tablePart r:id="rId1"/></tableParts></worksheet>'
+            sheet.write(end.encode())
+        others = {_("Summary"): summary.lines(rows)} if summary else {}
+        others |= {_("Info"): table.about(rows)}
+        # A table has a row below its header, were it an empty one.
+        corner = f"{column_letters(len(table.columns) - 1)}{max(rows, 1) + 1}"
+        parts = _parts([_("Data"), *others], table.header, corner)
+        parts |= {_sheet_path(number): _small_sheet(lines) for number, lines in enumerate(others.values(), start=2)}
+        for name, xml in parts.items():
             archive.writestr(name, _XML + xml)
     return rows
+
+
+def _sheet_path(number: int) -> str:
+    return f"xl/worksheets/sheet{number}.xml"
 
 
 def column_letters(index: int) -> str:
@@ -89,16 +101,18 @@ def _sheet_start(table: Table) -> str:
         _text_cell(f"{column_letters(index)}1", label, HEADER_STYLE) for index, label in enumerate(table.header)
     )
     return (
-        f'{_XML}<worksheet xmlns="{_MAIN}"><sheetViews><sheetView workbookViewId="0" tabSelected="1">'
+        f'{_XML}<worksheet xmlns="{_MAIN}" xmlns:r="{_OFFICE}"><sheetViews><sheetView workbookViewId="0" tabSelected="1">'
         '<pane ySplit="1" topLeftCell="A2" activePane="bottomLeft" state="frozen"/>'
         '<selection pane="bottomLeft" activeCell="A2" sqref="A2"/></sheetView></sheetViews>'
         f'<sheetFormatPr defaultRowHeight="15"/><cols>{columns}</cols><sheetData><row r="1">{header}</row>'
     )
 
 
-def _rows(table: Table) -> Iterator[str]:
+def _rows(table: Table, summary: Summary | None) -> Iterator[str]:
     places = [(column_letters(index), _style(column)) for index, column in enumerate(table.columns)]
     for number, row in enumerate(table, start=2):
+        if summary:
+            summary.see(row)
         cells = "".join(
             _cell(f"{letters}{number}", value, style)
             for (letters, style), value in zip(places, row, strict=True)
@@ -128,20 +142,51 @@ def _cell(place: str, value, style: int) -> str:
 
 
 def _text_cell(place: str, text: str, style: int) -> str:
-    written = escape(_UNWRITABLE.sub(lambda found: f"_x{ord(found[0]):04X}_", text))
+    written = escape(_escaped(text))
     # Inline, since a table of shared strings would have to wait in memory for the last row.
     return f'<c r="{place}" s="{style}" t="inlineStr"><is><t xml:space="preserve">{written}</t></is></c>'
+
+
+def _small_sheet(lines: Iterable[tuple]) -> str:
+    """`lines` are (label, value, kind); a line without a value is a heading."""
+    rows = []
+    for number, (label, value, kind) in enumerate(lines, start=1):
+        cells = _text_cell(f"A{number}", label, HEADER_STYLE if value is None else PLAIN_STYLE) if label else ""
+        if value is not None:
+            cells += _cell(f"B{number}", value, _STYLES.get(kind, PLAIN_STYLE))
+        rows.append(f'<row r="{number}">{cells}</row>')
+    return (
+        f'<worksheet xmlns="{_MAIN}"><sheetFormatPr defaultRowHeight="15"/><cols>'
+        '<col min="1" max="1" width="36" customWidth="1"/><col min="2" max="2" width="48" customWidth="1"/></cols>'
+        f"<sheetData>{''.join(rows)}</sheetData></worksheet>"
+    )
 
 
 def sheet_name(title: str) -> str:
     return re.sub(r"[\[\]:*?/\\']", " ", title)[:31].strip() or "1"
 
 
-def _parts(title: str, corner: str) -> dict[str, str]:
-    """The other parts of the package; `corner` is the last cell, which the filter has to know twice."""
-    name = sheet_name(title)
-    absolute = re.sub(r"([A-Z]+)(\d+)", r"$\1$\2", corner)
-    filtered = escape(f"'{name}'!$A$1:{absolute}")
+def _escaped(text: str) -> str:
+    return _UNWRITABLE.sub(lambda found: f"_x{ord(found[0]):04X}_", text)
+
+
+def _parts(titles: list[str], header: list[str], corner: str) -> dict[str, str]:
+    """The other parts of the package; `corner` is the last cell of the table."""
+    numbers = range(1, len(titles) + 1)
+    sheets = "".join(
+        f'<sheet name={quoteattr(sheet_name(str(title)))} sheetId="{number}" r:id="rId{number}"/>'
+        for number, title in zip(numbers, titles, strict=True)
+    )
+    relations = "".join(
+        f'<Relationship Id="rId{number}" Type="{_OFFICE}/worksheet" Target="worksheets/sheet{number}.xml"/>'
+        for number in numbers
+    )
+    kinds = "".join(
+        f'<Override PartName="/{_sheet_path(number)}" ContentType="{_TYPE}.worksheet+xml"/>' for number in numbers
+    )
+    columns = "".join(
+        f'<tableColumn id="{number}" name={quoteattr(_escaped(label))}/>' for number, label in enumerate(header, 1)
+    )
     formats = "".join(
         f'<numFmt numFmtId="{number}" formatCode={quoteattr(code)}/>'
         for number, code in enumerate(_FORMATS.values(), start=_FIRST_FORMAT_ID)
@@ -155,24 +200,28 @@ def _parts(title: str, corner: str) -> dict[str, str]:
             f'<Types xmlns="{_PACKAGE}/content-types">'
             '<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
             '<Default Extension="xml" ContentType="application/xml"/>'
-            f'<Override PartName="/xl/workbook.xml" ContentType="{_TYPE}.sheet.main+xml"/>'
-            f'<Override PartName="/xl/worksheets/sheet1.xml" ContentType="{_TYPE}.worksheet+xml"/>'
+            f'<Override PartName="/xl/workbook.xml" ContentType="{_TYPE}.sheet.main+xml"/>{kinds}'
+            f'<Override PartName="/xl/tables/table1.xml" ContentType="{_TYPE}.table+xml"/>'
             f'<Override PartName="/xl/styles.xml" ContentType="{_TYPE}.styles+xml"/></Types>'
         ),
         "_rels/.rels": (
             f'<Relationships xmlns="{_PACKAGE}/relationships">'
             f'<Relationship Id="rId1" Type="{_OFFICE}/officeDocument" Target="xl/workbook.xml"/></Relationships>'
         ),
-        "xl/workbook.xml": (
-            f'<workbook xmlns="{_MAIN}" xmlns:r="{_OFFICE}"><bookViews><workbookView/></bookViews>'
-            f'<sheets><sheet name={quoteattr(name)} sheetId="1" r:id="rId1"/></sheets><definedNames>'
-            f'<definedName name="_xlnm._FilterDatabase" localSheetId="0" hidden="1">{filtered}</definedName>'
-            "</definedNames></workbook>"
-        ),
+        "xl/workbook.xml": f'<workbook xmlns="{_MAIN}" xmlns:r="{_OFFICE}"><sheets>{sheets}</sheets></workbook>',
         "xl/_rels/workbook.xml.rels": (
+            f'<Relationships xmlns="{_PACKAGE}/relationships">{relations}'
+            f'<Relationship Id="rId{len(titles) + 1}" Type="{_OFFICE}/styles" Target="styles.xml"/></Relationships>'
+        ),
+        "xl/worksheets/_rels/sheet1.xml.rels": (
             f'<Relationships xmlns="{_PACKAGE}/relationships">'
-            f'<Relationship Id="rId1" Type="{_OFFICE}/worksheet" Target="worksheets/sheet1.xml"/>'
-            f'<Relationship Id="rId2" Type="{_OFFICE}/styles" Target="styles.xml"/></Relationships>'
+            f'<Relationship Id="rId1" Type="{_OFFICE}/table" Target="../tables/table1.xml"/></Relationships>'
+        ),
+        "xl/tables/table1.xml": (
+            f'<table xmlns="{_MAIN}" id="1" name="Data" displayName="Data" ref="A1:{corner}" totalsRowShown="0">'
+            f'<autoFilter ref="A1:{corner}"/><tableColumns count="{len(header)}">{columns}</tableColumns>'
+            '<tableStyleInfo name="TableStyleLight1" showFirstColumn="0" showLastColumn="0" showRowStripes="1" '
+            'showColumnStripes="0"/></table>'
         ),
         "xl/styles.xml": (
             f'<styleSheet xmlns="{_MAIN}"><numFmts count="{len(_FORMATS)}">{formats}</numFmts>'

@@ -13,6 +13,7 @@ import python_calamine
 from django.utils.translation import gettext as _
 
 from crm.imports.problems import UnusableFile
+from crm.spreadsheet import BESIDE_DATA
 
 MAX_ENTRIES = 1_000
 MAX_UNPACKED_BYTES = 400 * 1024 * 1024
@@ -48,7 +49,7 @@ def compound_reason(content: bytes) -> str:
 
 
 def read(content: bytes) -> tuple[list[list], list[str]]:
-    """Rows of the first visible sheet that holds anything, from A1 on, and notices about the other sheets."""
+    """Rows of the first visible sheet that holds data, from A1 on, and notices about the other sheets."""
     _check_zip(content)
     try:
         with python_calamine.CalamineWorkbook.from_filelike(io.BytesIO(content)) as book:
@@ -59,6 +60,7 @@ def read(content: bytes) -> tuple[list[list], list[str]]:
                 and sheet.typ == python_calamine.SheetTypeEnum.WorkSheet
             ]
             filled = [name for name in visible if book.get_sheet_by_name(name).end is not None]
+            filled.sort(key=BESIDE_DATA.__contains__)
             if not filled:
                 raise UnusableFile(_("The workbook has no visible sheet with anything in it."))
             rows = book.get_sheet_by_name(filled[0]).to_python(skip_empty_area=False)
@@ -74,10 +76,9 @@ def read(content: bytes) -> tuple[list[list], list[str]]:
         if rows[row][column] in ("", None):
             rows[row][column] = value
     notices = []
-    if len(filled) > 1:
+    if others := [name for name in filled[1:] if name not in BESIDE_DATA]:
         notices.append(
-            _("Only the sheet %(read)s was read, not %(others)s.")
-            % {"read": filled[0], "others": ", ".join(filled[1:])}
+            _("Only the sheet %(read)s was read, not %(others)s.") % {"read": filled[0], "others": ", ".join(others)}
         )
     return rows, notices
 

@@ -9,8 +9,8 @@ from django.db.models import Count, Max
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from crm import workflow
-from crm.choices import AuditKind, RunState, Source
+from crm import notices, workflow
+from crm.choices import AuditKind, NoticeKind, RunState, Source
 from crm.imports.plans import Item, Outcome, Plan, problems_json
 from crm.imports.problems import RowProblem
 from crm.models import Case, CaseStep, Client, ImportRun, Step, operation
@@ -34,8 +34,15 @@ def write(plan: Plan, user=None, *, all_or_nothing: bool = False, run: ImportRun
         items = [] if all_or_nothing and plan.errors else plan.items
         if not items:
             _write_nothing(plan)
-        _create([item for item in items if item.is_new])
+        new = [item for item in items if item.is_new]
+        new_clients = {id(item.client): item.client for item in new if item.client.pk is None}
+        handed_over = [item.case for item in items if "adviser" in item.changed]
+        had = _advisers(handed_over)
+        _create(new)
         _update([item for item in items if item.changed])
+        notices.tell_of_many(NoticeKind.NEW_CLIENT, list(new_clients.values()), by=user)
+        notices.tell_of_many(NoticeKind.NEW_CASE, [item.case for item in new if item.case], by=user)
+        notices.tell_of_many(NoticeKind.HANDED_OVER, handed_over, by=user, had=had)
         _keep_lenders({item.case.pk: item.lender_text for item in items if item.lender_text and not item.is_new})
         return store_run(plan, user, run=run)
 
@@ -160,6 +167,16 @@ class _Beginnings:
             at = next((at for at, step in enumerate(steps) if step.step.code == LENDER_SELECTION), 0)
             made[at].note = item.lender_text
         return made
+
+
+def _advisers(cases: list[Case]) -> dict[int, list[Case]]:
+    """Whose they were, before they are written."""
+    found: dict[int, list[Case]] = {}
+    for some in batches(cases):
+        by_key = {case.pk: case for case in some}
+        for key, adviser in Case.objects.filter(pk__in=by_key).values_list("pk", "adviser"):
+            found.setdefault(adviser, []).append(by_key[key])
+    return found
 
 
 def _update(items: list[Item]) -> None:

@@ -15,7 +15,7 @@ from import_export.formats.base_formats import CSV as StockCsv
 from import_export.formats.base_formats import XLSX as StockXlsx
 
 from crm import exports
-from crm.exports import xlsx_file
+from crm.exports import summary, xlsx_file
 from crm.models import Case, Client
 from crm.spreadsheet import TOO_LONG_MARK
 from crm.tests import factories
@@ -51,7 +51,7 @@ def test_a_workbook_holds_numbers_and_dates_as_such(case):
 def test_a_workbook_shows_amounts_and_dates_the_czech_way(case):
     found = sheet(export(Case.objects.all(), "xlsx"))
     formats = {head.value: cell.number_format.replace("\\", "") for head, cell in zip(found[1], found[2], strict=True)}
-    assert (formats["Loan amount (CZK)"], formats["Opened on"]) == ("#,##0.00", "d.m.yyyy")
+    assert (formats["Loan amount (CZK)"], formats["Opened on"]) == ('#,##0 "Kč"', "d.m.yyyy")
 
 
 def test_a_workbook_keeps_leading_zeros_as_text(client):
@@ -65,7 +65,7 @@ def test_a_workbook_has_a_bold_frozen_header_with_filters_and_widths(client):
     found = sheet(export(Client.objects.all(), "xlsx"))
     assert all(cell.font.b for cell in found[1])
     assert found.freeze_panes == "A2"
-    assert found.auto_filter.ref == "A1:Z2"
+    assert found.tables["Data"].ref == found.tables["Data"].autoFilter.ref == "A1:Z2"
     assert found.column_dimensions["B"].width == 28
 
 
@@ -79,7 +79,46 @@ def test_empty_values_have_no_cell_at_all(client):
 
 def test_an_empty_list_is_a_workbook_with_a_header(db):
     found = sheet(export(Client.objects.all(), "xlsx"))
-    assert (found.max_row, found.auto_filter.ref) == (1, "A1:Z1")
+    assert (found.max_row, found.tables["Data"].ref) == (1, "A1:Z2")
+
+
+def test_totals_stand_beside_the_table(case, client):
+    factories.make_case(client, loan_amount_czk=100, lender=factories.make_lender("=1+1"))
+    found = sheets(export(Case.objects.all(), "xlsx"))
+    assert found["Data"][0][0] == "Reference"
+    assert ["Rows", 2] in found["Summary"] and ["Loan amount (CZK)", 1234667.5] in found["Summary"]
+    assert found["Summary"].count(["Status", None]) == 1 and ["Open", 2] in found["Summary"]
+    assert ["'=1+1", 1] in found["Summary"] and ["Current step", None] in found["Summary"]
+
+
+def test_many_kinds_are_counted_to_the_end(db):
+    counted = summary.Summary([column for column in exports.columns_of(Case) if column.name == "lender"])
+    for number in range(summary.MOST + 5):
+        counted.see([f"Bank {number}"])
+    lines = counted.lines(35)
+    assert (len(lines), lines[-1][:2]) == (summary.MOST + 4, ("Others", 5))
+
+
+@pytest.mark.parametrize("language", ["en", "cs"])
+def test_a_workbook_says_what_it_is_and_an_import_passes_that_over(case, manager, language):
+    with translation.override(language):
+        target = io.BytesIO()
+        run = exports.write(
+            Case.objects.filter(status="open"), target, file_format="xlsx", user=manager,
+            columns=["status"], filtered_by={"status__exact": "open"},
+        )  # fmt: skip
+        label = str(Case._meta.get_field("status").verbose_name).capitalize()
+    info = dict(sheets(target.getvalue())["Info"])
+    assert {run.pk, 1, manager.get_display_name(), f"{label}: open"} < set(info.values())
+    assert exports.file_name(run).endswith(f"-{run.pk}.xlsx")
+    from crm.imports import workbook
+
+    assert workbook.read(target.getvalue())[1] == []
+
+
+def sheets(content):
+    book = openpyxl.load_workbook(io.BytesIO(content))
+    return {page.title: [list(row) for row in page.iter_rows(values_only=True)] for page in book}
 
 
 def test_text_that_xml_cannot_say_comes_back_from_the_workbook(db):
@@ -123,7 +162,10 @@ def test_no_cell_is_a_formula(db, file_format):
     factories.make_client(FORMULA, employer="+420777123456", note="@SUM(A1)", city="-5")
     content = export(Client.objects.all(), file_format)
     if file_format == "xlsx":
-        assert all(cell.data_type != "f" for row in sheet(content).iter_rows() for cell in row)
+        cells = [
+            cell for page in openpyxl.load_workbook(io.BytesIO(content)) for row in page.iter_rows() for cell in row
+        ]
+        assert all(cell.data_type != "f" for cell in cells)
     [row] = xlsx_rows(content) if file_format == "xlsx" else csv_rows(content)
     assert row["Full name"] == f"'{FORMULA}"
     assert (row["Employer"], row["Note"], row["City"]) == ("'+420777123456", "'@SUM(A1)", "'-5")

@@ -1,5 +1,6 @@
 """Who may export what, what is recorded of it, and what it costs."""
 
+import datetime
 import hashlib
 import io
 
@@ -141,9 +142,11 @@ def test_nothing_is_written_to_a_temporary_folder(db, file_format, monkeypatch):
     export(Client.objects.all(), file_format)
 
 
-def test_the_file_name_says_the_list_and_the_day():
-    name = exports.file_name(Client, "xlsx", factories.TODAY)
-    assert name == "clients-2026-03-02.xlsx"
+def test_the_file_name_says_the_list_the_day_and_the_record():
+    run = ExportRun(
+        pk=7, model="client", format="xlsx", created_at=datetime.datetime(2026, 3, 1, 23, 30, tzinfo=datetime.UTC)
+    )
+    assert exports.file_name(run) == "clients-2026-03-02-7.xlsx"
 
 
 def test_two_advisers_of_one_name_are_told_apart(db):

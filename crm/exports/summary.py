@@ -1,0 +1,46 @@
+"""What a workbook says of its rows beside them: how many, sums of amounts, and how many of each kind."""
+
+from collections import Counter
+from decimal import Decimal
+
+from django.utils.translation import gettext as _
+
+from crm.exports.columns import Column, Kind
+from crm.models import Lender, Step, User
+
+# Of each kind the most frequent; the rest in one line.
+MOST = 30
+Line = tuple[str, object, str]
+
+
+class Summary:
+    """Sees each row as it goes by: nothing is kept but the counts."""
+
+    def __init__(self, columns: list[Column]):
+        self.amounts = {index: Decimal(0) for index, each in enumerate(columns) if each.kind == Kind.AMOUNT}
+        self.kinds = {index: Counter() for index, each in enumerate(columns) if _is_kind(each)}
+        self.columns = columns
+
+    def see(self, row: list) -> None:
+        for index in self.amounts:
+            if isinstance(row[index], Decimal):
+                self.amounts[index] += row[index]
+        for index, counts in self.kinds.items():
+            counts[row[index]] += 1
+
+    def lines(self, rows: int) -> list[Line]:
+        found = [(_("Rows"), rows, Kind.INTEGER)]
+        if self.amounts:
+            found += [("", None, ""), (_("Sums"), None, "")]
+            found += [(self.columns[index].label, amount, Kind.AMOUNT) for index, amount in self.amounts.items()]
+        for index, counts in self.kinds.items():
+            shown = counts.most_common(MOST)
+            found += [("", None, ""), (self.columns[index].label, None, "")]
+            found += [(value or "–", count, Kind.INTEGER) for value, count in shown]
+            if rest := counts.total() - sum(count for _value, count in shown):
+                found.append((_("Others"), rest, Kind.INTEGER))
+        return found
+
+
+def _is_kind(column: Column) -> bool:
+    return bool(column.field.choices) or column.field.related_model in (Lender, Step, User)
