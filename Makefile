@@ -7,12 +7,13 @@ COMPILE = CUSTOM_COMPILE_COMMAND="make lock" PIP_CONFIG_FILE=/dev/null PIP_FIND_
 	.venv/bin/pip-compile --quiet --no-config --generate-hashes --strip-extras --allow-unsafe \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
-.PHONY: help run test bench lock lint setup setup-dev clean
+.PHONY: help run test bench faults lock lint setup setup-dev clean
 
 help:
 	@echo "make run    the demo office on this machine: set-up, data, web and worker"
 	@echo "make test   the whole test suite (DATABASE_URL=postgres://... for PostgreSQL, ARGS=... for pytest)"
 	@echo "make bench  the benchmarks; prints a table"
+	@echo "make faults breaks on purpose what breaks by itself, and counts what was lost or doubled (DATABASE_URL=, ARGS=\"--quick\")"
 	@echo "make lint   ruff: check and format --check"
 	@echo "make lock   requirements.txt and requirements-dev.txt anew from pyproject.toml (UPGRADE=1: newest versions)"
 	@echo "make clean  remove .venv, caches and collected static files; never data/.env or a database"
@@ -34,6 +35,9 @@ test: setup-dev
 bench: setup-dev
 	@$(PY) -m project.env
 	@$(PY) -m crm.bench $(ARGS)
+
+faults: setup-dev
+	@$(PY) -m crm.faults $(ARGS)
 
 lint: setup-dev
 	@.venv/bin/ruff check .

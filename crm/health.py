@@ -5,44 +5,61 @@ import datetime
 from django.conf import settings
 from django.utils.translation import gettext as _
 
-from crm import outbox, values
-from crm.models import Heartbeat, JobRun
+from crm import schedules, values
+from crm.choices import QueueName
+from crm.models import Heartbeat, JobRun, MessageLog
 
 ALIVE_WITHIN = datetime.timedelta(seconds=90)
 WAITS_AT_MOST = datetime.timedelta(minutes=5)
+# A job's process may live and beat while the job itself stands still.
+MOVES_WITHIN = {QueueName.QUICK: datetime.timedelta(minutes=10), QueueName.LONG: datetime.timedelta(minutes=30)}
+MOST_COUNTED = 99  # on every page
 
 
 def worker_trouble(now: datetime.datetime) -> str:
-    """Empty where some worker ran a task or got on with a job a moment ago, and nothing due waits."""
-    return silence(now, Heartbeat.objects.newest()) or waiting(now)
+    """Empty where some worker ran a task or got on with a job a moment ago, none stands still, and nothing due waits."""
+    return silence(now, last_sign()) or stuck(now) or waiting(now)
+
+
+def last_sign() -> datetime.datetime | None:
+    """The newest beat; two long jobs that get on are as good. One query."""
+    beats = Heartbeat.objects.order_by().values_list("at", flat=True)
+    jobs = JobRun.objects.running().order_by().values_list("progressed_at", flat=True)
+    return max((each for each in beats.union(jobs, all=True) if each), default=None)
 
 
 def silence(now: datetime.datetime, seen: datetime.datetime | None) -> str:
-    """`seen` is the newest beat. Where there is none, two long jobs that get on are as good."""
-    if seen and abs(now - seen) < ALIVE_WITHIN:
-        return ""
-    running = JobRun.objects.running().order_by("-progressed_at").values_list("progressed_at", flat=True)
-    last = max((each for each in (seen, running.first()) if each), default=None)
-    if last is None:
+    """`seen` is the last sign of life."""
+    if seen is None:
         return _("No worker runs: reminders, reports and backups wait. Start it with: manage.py worker")
-    if abs(now - last) < ALIVE_WITHIN:
+    if abs(now - seen) < ALIVE_WITHIN:
         return ""
     return _(
         "No worker has run since %(when)s: reminders, reports and backups wait. Start it with: manage.py worker"
-    ) % {"when": values.moment(last)}
+    ) % {"when": values.moment(seen)}
 
 
 def mail_trouble() -> str:
     """Where no server is named, and somebody waits for a message."""
-    if settings.EMAIL_IS_SET or not (count := outbox.waiting()):
+    if settings.EMAIL_IS_SET or not (count := MessageLog.objects.to_send()[: MOST_COUNTED + 1].count()):
         return ""
+    count = f"{MOST_COUNTED}+" if count > MOST_COUNTED else count
     return _("%(count)s messages wait: no mail server is named. Set EMAIL_URL, then try: manage.py send_test_email") % {
         "count": count
     }
+
+
+def stuck(now: datetime.datetime) -> str:
+    for run in JobRun.objects.running().defer("log").order_by("progressed_at"):
+        if run.progressed_at and now - run.progressed_at > MOVES_WITHIN[run.queue]:
+            named = {"job": schedules.title_of(run.name), "when": values.moment(run.progressed_at)}
+            return _("The job %(job)s has not moved since %(when)s.") % named
+    return ""
 
 
 def waiting(now: datetime.datetime) -> str:
     run = JobRun.objects.waiting().filter(due_at__lt=now - WAITS_AT_MOST).order_by("due_at").first()
     if run is None:
         return ""
-    return _("The job %(job)s has waited since %(when)s.") % {"job": run.name, "when": values.moment(run.due_at)}
+    named = {"job": schedules.title_of(run.name), "when": values.moment(run.due_at)}
+    return _("The job %(job)s has waited since %(when)s.") % named

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from django.db import Error as DatabaseFailure
-from django.db import connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import F
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -32,8 +32,10 @@ RUN = "crm.tasks.run_job"
 MOST_ATTEMPTS = 3
 RETRY_AFTER = (datetime.timedelta(minutes=1), datetime.timedelta(minutes=5))
 BEAT_EVERY_S = 2
-# A process that said nothing for so long is gone; on SQLite a long write of another keeps it silent meanwhile.
-SILENT = datetime.timedelta(seconds=45)
+AGAIN_EVERY_S = 1
+# A process that said nothing for so long is gone; on SQLite a long write of another keeps it silent meanwhile. With the
+# beat that finds it out, what it was running runs again within a minute.
+SILENT = datetime.timedelta(seconds=40)
 # What left the queue and was not begun is knocked for again after so long.
 LOST = datetime.timedelta(seconds=20)
 PING_TIMEOUT_S = 5
@@ -63,10 +65,17 @@ class NotRunnable(CrmError):
 
 
 def enqueue(
-    name: str, *, slot: str = "", queue: str = QueueName.QUICK, due_at=None, user=None, **arguments
+    name: str,
+    *,
+    slot: str = "",
+    queue: str = QueueName.QUICK,
+    due_at=None,
+    user=None,
+    is_knocked: bool = True,
+    **arguments,
 ) -> JobRun | None:
     """A run for the slot, or None where there was one already: of two who ask at once one gets it. `arguments` are ids and
-    ISO dates, kept readable. In the caller's transaction, with its knock."""
+    ISO dates, kept readable. In the caller's transaction, with its knock, unless the caller carries it out himself."""
     now = timezone.now()
     run = JobRun(
         name=name,
@@ -82,7 +91,7 @@ def enqueue(
     with transaction.atomic():
         JobRun.objects.bulk_create([run], ignore_conflicts=True)
         made = JobRun.objects.filter(claim=run.claim).first()
-        if made is not None:
+        if made is not None and is_knocked:
             _knock(made)
     return made
 
@@ -131,9 +140,10 @@ def sweep(now: datetime.datetime) -> None:
                 _knock(run)
 
 
-def give_back_all(worker: str, now: datetime.datetime) -> None:
-    """What this worker, which has ended, still seems to run."""
+def give_back_all(worker: str, now: datetime.datetime, *, is_wanted: bool = False) -> None:
+    """What this worker, which has ended, still seems to run. A wanted stop is no failed attempt."""
     for run in JobRun.objects.running().filter(worker=worker):
+        run.attempts -= is_wanted
         _give_back(run, now, said=_("The worker was stopped."))
 
 
@@ -191,6 +201,15 @@ class Progress:
             raise Cancelled()
         self.done, self.total, self.moved_at = done, max(total, self.total), timezone.now()
 
+    def is_mine(self) -> bool:
+        """Whether nobody began it again meanwhile; asked in a transaction, that stays so until its end."""
+        return _mine(self.run).select_for_update(no_key=True).exists()
+
+    def ends_with(self, error: BaseException) -> bool:
+        """Whether the run is not tried again after it."""
+        is_last = self.run.attempts >= MOST_ATTEMPTS
+        return isinstance(error, CrmError) or (isinstance(error, Exception) and is_last)
+
     def log(self, line: object) -> None:
         """Without personal data: it is kept readable."""
         self._lines.append(f"{timezone.localtime():%H:%M:%S} {line}".replace("\0", ""))
@@ -214,19 +233,32 @@ def carry_out(run_id: int, works: dict[str, Callable[[Progress], dict | None]]) 
             _ping(ping_url, "/start")
             counts = works[run.name](progress) or {}
     except Interrupted:
-        _queue_again(run, timezone.now(), progress, said=_("The worker was stopped."), attempts=run.attempts - 1)
+        _insist(
+            _queue_again, run, timezone.now(), progress, said=_("The worker was stopped."), attempts=run.attempts - 1
+        )
         return
     except Exception as raised:
         error = raised
         logger.error("run %s of %s, attempt %s: %s", run.pk, run.name, run.attempts, told(error))
         progress.log(told(error))
-        if run.attempts < MOST_ATTEMPTS and not isinstance(error, CrmError):
-            _queue_again(run, timezone.now() + RETRY_AFTER[run.attempts - 1], progress, said=told(error))
+        if not progress.ends_with(error):
+            _insist(_queue_again, run, timezone.now() + RETRY_AFTER[run.attempts - 1], progress, said=told(error))
             return
     state = RunState.FAILED if error else RunState.DONE
-    if not _end(run, state, progress, counts=counts, message=told(error) if error else ""):
+    if not _insist(_end, run, state, progress, counts=counts, message=told(error) if error else ""):
         logger.warning("run %s of %s was taken over while it ended", run.pk, run.name)
     _ping(ping_url, "/fail" if error else "")
+
+
+def _insist(write: Callable, *args, **values):
+    """What became of a run is also said to a database that was away just then: else it would all be done again."""
+    while True:
+        try:
+            return write(*args, **values)
+        except (OperationalError, InterfaceError):
+            connection.close()
+            if stopping.wait(AGAIN_EVERY_S):
+                raise
 
 
 def _claim(run_id: int) -> JobRun | None:
@@ -273,9 +305,14 @@ def _beating(progress: Progress):
 
 
 def _ping(address: str, what: str) -> None:
-    """healthchecks' way. Whoever listens there may fail; the job does not."""
-    if not address:
-        return
+    """healthchecks' way. Whoever listens there may fail, or answer a byte a second; the job waits PING_TIMEOUT_S at most."""
+    if address:
+        thread = threading.Thread(target=_call, args=(address, what), name="ping", daemon=True)
+        thread.start()
+        thread.join(PING_TIMEOUT_S)
+
+
+def _call(address: str, what: str) -> None:
     try:
         with urllib.request.urlopen(f"{address.rstrip('/')}{what}", timeout=PING_TIMEOUT_S):  # noqa: S310
             pass

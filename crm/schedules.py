@@ -9,14 +9,14 @@ from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Count, Max
+from django.db.models import Count, Max, Min
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from django_q.models import Failure
 
 from crm import jobs
 from crm.choices import QueueName, RunState
-from crm.models import JobRun, JobSchedule
+from crm.models import ExportRun, JobRun, JobSchedule
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +25,8 @@ HOUR = datetime.timedelta(hours=1)
 MINUTE = datetime.timedelta(minutes=1)
 # Of a mail of the morning: until the evening; at night nobody is to be told of yesterday.
 MORNING = 12 * HOUR
+# No run is put off so long: what is due later was made by a clock that has been put back since.
+AHEAD = 6 * MINUTE
 # How far back missed slots are looked for and told.
 LOOK_BACK = 15 * DAY
 
@@ -108,6 +110,7 @@ SCHEDULES = {
     each.name: each
     for each in (
         Schedule("send_mail", _("Send mail"), Every(1), 5 * MINUTE),
+        Schedule("send_notices", _("Mail the notices"), Every(1), 5 * MINUTE),
         Schedule("send_deadlines", _("Remind of deadlines"), Clock(datetime.time(8)), MORNING),
         Schedule("send_radar", _("Tell what runs out"), Clock(datetime.time(8)), MORNING),
         Schedule("send_weekly_report", _("Weekly report"), Clock(datetime.time(9), weekday=1), 6 * DAY, QueueName.LONG),
@@ -116,6 +119,15 @@ SCHEDULES = {
         Schedule("tidy_jobs", _("Tidy up after jobs"), Clock(datetime.time(4, 30)), DAY),
     )
 }
+
+
+# Of jobs that no calendar asks for.
+TITLES = {"make_export": _("Export")}
+
+
+def title_of(name: str) -> str:
+    schedule = SCHEDULES.get(name)
+    return str(schedule.title if schedule else TITLES.get(name, name))
 
 
 def wanted() -> list[Schedule]:
@@ -140,18 +152,22 @@ def tick(now: datetime.datetime) -> list[JobRun]:
         if row := rows.get(schedule.name):
             try:
                 made += _tick(schedule, row, now)
-            except Exception:
-                logger.exception("the schedule %s could not be looked at", schedule.name)
+            except Exception as error:
+                logger.error("the schedule %s could not be looked at: %s", schedule.name, jobs.told(error))
     return made
 
 
 def _tick(schedule: Schedule, row: JobSchedule, now: datetime.datetime) -> list[JobRun]:
     due = list(schedule.as_set(row).slots(max(row.since, now - LOOK_BACK), now))
+    if isinstance(schedule.when, Every):
+        made = JobRun.objects.filter(name=schedule.name)
+        if made.filter(state__in=[RunState.QUEUED, RunState.RUNNING], due_at__lte=now + AHEAD).exists():
+            return []  # it does this one's work too
+        if made.filter(due_at__gt=now + AHEAD).exists():
+            due = [dataclasses.replace(slot, key=f"{slot.key} again") for slot in due]
     known = JobRun.objects.filter(name=schedule.name, slot__in=[slot.key for slot in due])
     done = set(known.values_list("slot", flat=True))
     open_slots = [slot for slot in due if slot.key not in done]
-    if isinstance(schedule.when, Every) and JobRun.objects.waiting().filter(name=schedule.name).exists():
-        return []  # it will do this one's work too
     if not open_slots:
         return []
     newest = due[-1]
@@ -169,8 +185,8 @@ def _tick(schedule: Schedule, row: JobSchedule, now: datetime.datetime) -> list[
     return [run] if run else []
 
 
-def run_now(name: str, *, by) -> JobRun:
-    return jobs.enqueue(name, queue=SCHEDULES[name].queue, user=by)
+def run_now(name: str, *, by, is_knocked: bool = True) -> JobRun:
+    return jobs.enqueue(name, queue=SCHEDULES[name].queue, user=by, is_knocked=is_knocked)
 
 
 # --- What ought to have been, and what was ---
@@ -196,27 +212,34 @@ REPORTED = 7 * DAY
 
 
 def report(now: datetime.datetime) -> list[Told]:
-    """One line a schedule, in three queries."""
+    """One line a schedule, in three queries. The slots of the last minute have had no time yet."""
+    until = now - MINUTE
     rows = {row.name: row for row in JobSchedule.objects.all()}
-    planned = JobRun.objects.exclude(slot__startswith=jobs.BY_HAND).filter(due_at__gt=now - REPORTED, due_at__lte=now)
+    planned = JobRun.objects.exclude(slot__startswith=jobs.BY_HAND).filter(due_at__gt=now - REPORTED, due_at__lte=until)
     counts: dict[str, dict[str, int]] = {}
-    for name, state, count in planned.order_by().values_list("name", "state").annotate(count=Count("*")):
+    open_since: dict[str, datetime.datetime] = {}
+    grouped = planned.order_by().values_list("name", "state").annotate(count=Count("*"), first=Min("due_at"))
+    for name, state, count, first in grouped:
         counts.setdefault(name, {})[state] = count
+        if state in (RunState.QUEUED, RunState.RUNNING):
+            open_since[name] = min(first, open_since.get(name, first))
     begun = JobRun.objects.exclude(started_at=None).order_by().values("name").annotate(last=Max("pk"))
     last = {run.name: run for run in JobRun.objects.filter(pk__in=begun.values("last")).defer("log")}
     found = []
     for schedule in wanted():
         if row := rows.get(schedule.name):
-            found.append(_told(schedule, row, last.get(schedule.name), counts.get(schedule.name, {}), now))
+            is_short = isinstance(schedule.when, Every)  # a run in progress does the later slots' work too
+            ended = open_since.get(schedule.name, until) if is_short else until
+            found.append(_told(schedule, row, last.get(schedule.name), counts.get(schedule.name, {}), ended, now))
     return found
 
 
-def _told(schedule: Schedule, row: JobSchedule, last, counts: dict[str, int], now) -> Told:
+def _told(schedule: Schedule, row: JobSchedule, last, counts: dict[str, int], until, now) -> Told:
     when = schedule.as_set(row)
     upcoming = None if row.is_paused else next(when.slots(now, now + 8 * DAY), None)
     if isinstance(when, Every) and not row.is_paused:
         upcoming = next(when.slots(now, now + when.minutes * MINUTE), None)
-    expected = when.count(max(row.since, now - REPORTED), now)
+    expected = when.count(max(row.since, now - REPORTED), until)
     ran = sum(count for state, count in counts.items() if state != RunState.MISSED)
     missed = 0 if row.is_paused else max(expected - ran, 0)
     return Told(
@@ -235,6 +258,6 @@ def tidy(now: datetime.datetime) -> int:
     ended = JobRun.objects.filter(state__in=[RunState.DONE, RunState.MISSED])
     gone = ended.filter(name__in=short, due_at__lt=now - KEPT_SHORT)._raw_delete(ended.db)
     Failure.objects.filter(stopped__lt=now - KEPT_SHORT)._raw_delete(ended.db)
-    return gone + JobRun.objects.exclude(state__in=[RunState.QUEUED, RunState.RUNNING]).filter(
-        due_at__lt=now - KEPT
-    )._raw_delete(ended.db)
+    old = JobRun.objects.exclude(state__in=[RunState.QUEUED, RunState.RUNNING]).filter(due_at__lt=now - KEPT)
+    ExportRun.objects.filter(job__in=old).update(job=None)
+    return gone + old._raw_delete(ended.db)

@@ -42,6 +42,8 @@ SILENCE_AMONG_OTHERS_S = 300
 STOP_WITHIN_S = 6
 RESTART_AFTER_S = 10
 PR_SET_PDEATHSIG = 1
+# What the clock of a django-q2 process says while it waits for a task.
+IDLE = -1
 # Older signs of life are of no worker that is still there.
 FORGET_AFTER = datetime.timedelta(days=1)
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
@@ -71,6 +73,10 @@ class Supervisor:
             signal.signal(number, self._on_signal)
         for cluster in self.clusters:
             cluster.start()
+        asked, wakeup = socket.socketpair()
+        wakeup.setblocking(False)
+        signal.set_wakeup_fd(wakeup.fileno())
+        threading.Thread(target=self._end_in_time, args=(asked,), name="end", daemon=True).start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         logger.info("The worker runs: %s", ", ".join(cluster.queue for cluster in self.clusters))
         while not self.signals:
@@ -106,7 +112,17 @@ class Supervisor:
             cluster.process.join(timeout=max(0, until - time.monotonic()))
             cluster.kill()
         for cluster in self.clusters:
-            _asking_database(cluster.leave)
+            _asking_database(lambda cluster=cluster: cluster.leave(is_wanted=True))
+
+    def _end_in_time(self, asked: socket.socket) -> None:
+        """A thread: Python's own handler waits until a call into a slow or silent database returns. What the database was
+        not told, the sweep finds out."""
+        asked.recv(1)
+        time.sleep(STOP_WITHIN_S + 1)
+        for cluster in self.clusters:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(cluster.process.pid, signal.SIGKILL)
+        os._exit(0)
 
 
 class Cluster:
@@ -137,11 +153,14 @@ class Cluster:
 
     def _ask(self) -> None:
         now = timezone.now()
-        heard = now - datetime.timedelta(seconds=time.monotonic() - self.heard_at)
         beats, silence = Heartbeat.objects.all(), now - datetime.timedelta(seconds=SILENCE_S)
-        runs = JobRun.objects.filter(worker=self.name, progressed_at__gt=heard)
-        if beats.filter(pk=self.name, at__gt=heard).exists() or runs.exists():
-            self.heard_at = time.monotonic()
+        runs = JobRun.objects.filter(worker=self.name, progressed_at__gt=silence)
+        signs = [
+            *beats.filter(pk=self.name).values_list("at", flat=True),
+            *runs.values_list("progressed_at", flat=True),
+        ]
+        if signs:
+            self.heard_at = max(self.heard_at, time.monotonic() - (now - max(signs)).total_seconds())
         others = beats.filter(worker__endswith=f":{self.queue}", at__gt=silence).exclude(pk=self.name)
         self.patience_s = SILENCE_AMONG_OTHERS_S if others.exists() else SILENCE_S
         if not OrmQ.objects.filter(key=self.queue, lock__lte=silence).exists():
@@ -159,19 +178,24 @@ class Cluster:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.join()
 
-    def leave(self) -> None:
-        """What it was running goes back into the queue; nobody counts on it any more."""
-        jobs.give_back_all(self.name, timezone.now())
+    def leave(self, *, is_wanted: bool = False) -> None:
+        """What it was running, and what it had taken out of the queue to run, goes back; nobody counts on it any more. Of
+        what others have taken out the second knock is one too many, which does nothing."""
+        now = timezone.now()
+        jobs.give_back_all(self.name, now, is_wanted=is_wanted)
+        OrmQ.objects.filter(key=self.queue, lock__gt=now).update(lock=now)
         Heartbeat.objects.filter(pk=self.name).delete()
 
     def _run(self, supervisor: int) -> None:
         """In its own process."""
         os.setsid()
-        from django_q.cluster import Cluster as Queue
+        signal.set_wakeup_fd(-1)
+        from django_q import cluster as queue
 
+        queue.Sentinel = _guard(queue.Sentinel)
         Conf.CLUSTER_NAME, jobs.worker_name, jobs.stopping = self.queue, self.name, self.stopping
         os.register_at_fork(before=_remember_parent, after_in_child=_die_with_parent)
-        cluster = Queue()
+        cluster = queue.Cluster()
         asked = []
         # The cluster's own handler stops from inside the signal, where a second one finds the lock taken for ever.
         signal.signal(signal.SIGTERM, lambda signum, frame: asked.append(signum))
@@ -182,6 +206,21 @@ class Cluster:
             time.sleep(LOOK_EVERY_S)
         cluster.stop()
         sys.exit(0 if asked else 1)
+
+
+def _guard(sentinel: type) -> type:
+    """django-q2 puts a new process in the place of one that was killed; but who was killed while it waited for a task or a
+    result held the lock of that queue, for which everybody would wait for ever. Then the whole queue starts again."""
+
+    class Guard(sentinel):
+        def reincarnate(self, process):
+            is_waiting = process in (self.monitor, self.pusher) or int(process.timer.value) == IDLE
+            if is_waiting and (process.exitcode or 0) < 0:
+                logger.error("a waiting process of the queue was killed: signal %s", -process.exitcode)
+                os._exit(1)
+            super().reincarnate(process)
+
+    return Guard
 
 
 def run_beside_web() -> None:

@@ -5,7 +5,9 @@ from django.utils import timezone
 from crm import jobs, notifications, outbox, radar, schedules, weekly
 from crm.audit import sealing, verifying
 from crm.exceptions import AuditNotWhole
+from crm.exports import waiting
 from crm.models import Heartbeat
+from crm.notices import mails
 
 
 def run_job(run_id: int) -> None:
@@ -25,6 +27,10 @@ def beat() -> None:
 
 def send_mail(progress: jobs.Progress) -> dict:
     return outbox.send_due(timezone.now(), progress)
+
+
+def send_notices(progress: jobs.Progress) -> dict:
+    return mails.send(timezone.now(), progress)
 
 
 def send_deadlines(progress: jobs.Progress) -> dict:
@@ -53,11 +59,26 @@ def verify_audit(progress: jobs.Progress) -> dict:
     return {"rows": found.rows}
 
 
+def make_export(progress: jobs.Progress) -> dict:
+    return waiting.make(progress)
+
+
 def tidy_jobs(progress: jobs.Progress) -> dict:
-    return {"runs": schedules.tidy(timezone.now())}
+    now = timezone.now()
+    return {"runs": schedules.tidy(now), "notices": mails.tidy(now), "export_pieces": waiting.tidy(now)}
 
 
 JOBS = {
     work.__name__: work
-    for work in (send_mail, send_deadlines, send_radar, send_weekly_report, seal_audit, verify_audit, tidy_jobs)
+    for work in (
+        send_mail,
+        send_notices,
+        send_deadlines,
+        send_radar,
+        send_weekly_report,
+        seal_audit,
+        verify_audit,
+        make_export,
+        tidy_jobs,
+    )
 }

@@ -1,14 +1,16 @@
 import datetime
 import http.client
 import threading
+import time
 
 import pytest
 import time_machine
-from django.db import connection
+from django.core.management import CommandError, call_command
+from django.db import OperationalError, connection
 from django.utils import timezone
 from django_q.models import OrmQ
 
-from crm import health, jobs, tasks
+from crm import health, jobs, schedules, tasks
 from crm.choices import RunState, Source
 from crm.exceptions import ReasonMissing
 from crm.models import Client, Heartbeat, JobRun, JobSchedule
@@ -164,6 +166,14 @@ def test_what_a_killed_worker_was_running_is_brought_back_three_times_at_most():
         assert JobRun.objects.get().state == ("queued" if attempts < 3 else "failed")
 
 
+def test_a_wanted_stop_loses_no_attempt():
+    for claim, is_wanted, attempts in (("a", True, 2), ("b", False, 3)):
+        run = JobRun.objects.create(name="job", slot=claim, state="running", attempts=3, worker="me:quick")
+        jobs.give_back_all("me:quick", timezone.now(), is_wanted=is_wanted)
+        run.refresh_from_db()
+        assert (run.state, run.attempts) == ("queued" if is_wanted else "failed", attempts)
+
+
 def test_who_was_taken_for_dead_does_not_write_over_the_next(monkeypatch):
     run, ended = jobs.enqueue("job"), []
 
@@ -231,6 +241,17 @@ def test_whatever_answers_the_ping_the_job_runs(monkeypatch):
     assert carry_out(jobs.enqueue("job"), lambda progress: None).state == RunState.DONE
 
 
+def test_who_answers_the_ping_for_ever_does_not_hold_the_job(monkeypatch):
+    JobSchedule.objects.create(name="job", ping_url="http://127.0.0.1:9/abc")
+    ended = threading.Event()
+    monkeypatch.setattr(jobs, "PING_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(jobs.urllib.request, "urlopen", lambda address, timeout: ended.wait(5))
+    began = time.monotonic()
+    assert carry_out(jobs.enqueue("job"), lambda progress: None).state == RunState.DONE
+    ended.set()
+    assert time.monotonic() - began < 4
+
+
 def test_a_cancelled_run_that_errs_is_not_tried_again(manager):
     run = jobs.enqueue("job")
 
@@ -261,6 +282,15 @@ def test_no_worker_is_told_until_one_beats(settings):
     assert health.worker_trouble(now - 2 * MINUTE)  # a beat of the future says nothing of now
 
 
+def test_the_last_sign_of_life_is_one_query(django_assert_num_queries):
+    tasks.beat()
+    soon = timezone.now() + MINUTE
+    JobRun.objects.create(name="a", slot="1", state="running", progressed_at=soon)
+    JobRun.objects.create(name="a", slot="2", state="done", progressed_at=soon + MINUTE)
+    with django_assert_num_queries(1):
+        assert health.last_sign() == soon
+
+
 def test_two_long_jobs_are_not_a_dead_queue():
     now = timezone.now()
     Heartbeat.objects.beat("a", now - 5 * MINUTE)
@@ -276,3 +306,56 @@ def test_what_is_due_and_waits_is_told():
     assert "job" in health.worker_trouble(now)
     JobRun.objects.update(due_at=now - 4 * MINUTE)
     assert health.worker_trouble(now) == ""
+
+
+@pytest.mark.parametrize(("name", "title"), [("send_mail", "Send mail"), ("make_export", "Export"), ("own", "own")])
+def test_what_waits_is_told_by_its_title(name, title):
+    now = timezone.now()
+    Heartbeat.objects.beat("a", now)
+    jobs.enqueue(name, due_at=now - 6 * MINUTE)
+    assert f"The job {title} has waited" in health.worker_trouble(now)
+
+
+def test_a_job_that_lives_and_gets_nowhere_is_told_by_its_title(django_assert_max_num_queries):
+    now = timezone.now()
+    Heartbeat.objects.beat("a", now)
+    for queue, minutes in (("quick", 10), ("long", 30)):
+        run = JobRun.objects.create(
+            name="seal_audit", slot=queue, queue=queue, state="running", beat_at=now,
+            progressed_at=now - (minutes - 1) * MINUTE,
+        )  # fmt: skip
+        assert health.worker_trouble(now) == ""
+        JobRun.objects.filter(pk=run.pk).update(progressed_at=now - (minutes + 1) * MINUTE)
+        with django_assert_max_num_queries(3):
+            assert "Seal the history" in health.worker_trouble(now)
+        JobRun.objects.filter(pk=run.pk).update(state="done")
+
+
+def test_what_has_ended_is_said_when_the_database_is_back_and_not_done_again(monkeypatch):
+    monkeypatch.setattr(jobs, "AGAIN_EVERY_S", 0)
+    run, done, end = jobs.enqueue("job"), [], jobs._end
+    away = [OperationalError, OperationalError]
+
+    def end_later(*args, **values):
+        if away:
+            raise away.pop()
+        return end(*args, **values)
+
+    monkeypatch.setattr(jobs, "_end", end_later)
+    monkeypatch.setattr(jobs.connection, "close", lambda: None)
+    assert carry_out(run, lambda progress: done.append(1)).state == RunState.DONE and done == [1]
+
+
+@pytest.mark.parametrize("name", sorted(schedule.name for schedule in schedules.SCHEDULES.values()))
+def test_each_schedule_is_a_command_too(settings, name, capsys):
+    settings.AUDIT_KEYS = ["only-for-tests-0123456789-abcdefghijklmnopqrstuvwxyz"]
+    call_command("run_job", name)
+    run = JobRun.objects.get(name=name)
+    assert (run.state, run.attempts, OrmQ.objects.count()) == (RunState.DONE, 1, 0)
+    assert capsys.readouterr().out.strip()
+
+
+def test_a_command_whose_job_fails_says_so_and_nothing_personal(monkeypatch):
+    monkeypatch.setitem(tasks.JOBS, "tidy_jobs", fail)
+    with pytest.raises(CommandError, match=r"Queued: ValueError \(test_jobs.py:\d+\)"):
+        call_command("run_job", "tidy_jobs")

@@ -9,7 +9,7 @@ from django.db import connection
 from crm import jobs, schedules, tasks
 from crm.choices import RunState
 from crm.models import AuditCheck, AuditSeal, JobRun, JobSchedule
-from crm.schedules import DAY, HOUR, Clock, Every, Schedule
+from crm.schedules import DAY, HOUR, MINUTE, Clock, Every, Schedule
 from crm.tests.audit.sealed import KEY, make_past
 
 pytestmark = pytest.mark.django_db
@@ -140,6 +140,35 @@ def test_a_short_rhythm_waits_for_its_run_that_waits(monkeypatch):
     assert len(runs()) == 1
 
 
+def test_a_short_rhythm_waits_for_its_run_that_runs(monkeypatch):
+    """A slow mail server would otherwise hold both workers of the quick queue."""
+    often = Schedule("often", "Often", Every(1), HOUR)
+    monkeypatch.setattr(schedules, "SCHEDULES", {"often": often})
+    JobSchedule.objects.create(name="often", since=at(2026, 3, 2, 6))
+    schedules.tick(at(2026, 3, 2, 8))
+    JobRun.objects.update(state=RunState.RUNNING)
+    assert schedules.tick(at(2026, 3, 2, 8, 1)) == []
+    JobRun.objects.update(state=RunState.DONE)
+    assert len(schedules.tick(at(2026, 3, 2, 8, 1))) == 1
+
+
+@pytest.mark.parametrize("left", [RunState.DONE, RunState.QUEUED])
+def test_a_clock_that_is_put_back_stops_no_short_rhythm(monkeypatch, left):
+    often = Schedule("often", "Often", Every(1), HOUR)
+    monkeypatch.setattr(schedules, "SCHEDULES", {"often": often})
+    JobSchedule.objects.create(name="often", since=at(2026, 3, 2, 6))
+    for minute in range(60):
+        schedules.tick(at(2026, 3, 2, 8, minute))
+        JobRun.objects.update(state=RunState.DONE)
+    JobRun.objects.filter(due_at=at(2026, 3, 2, 8, 59)).update(state=left)
+    made = []
+    for minute in range(90):
+        now = at(2026, 3, 2, 8) + minute * schedules.MINUTE
+        made += schedules.tick(now)
+        JobRun.objects.filter(due_at__lte=now).update(state=RunState.DONE)
+    assert len(made) >= 80 and len({run.slot for run in made}) == len(made)
+
+
 def test_a_bad_schedule_stops_no_other(daily, monkeypatch):
     class Broken(Clock):
         def slots(self, after, until):
@@ -202,6 +231,22 @@ def test_the_report_counts_what_the_calendar_expected(daily):
     [told] = schedules.report(at(2026, 3, 6, 9))
     assert (told.expected, told.done, told.failed, told.missed) == (5, 1, 0, 3)
     assert told.next_at == at(2026, 3, 7, 8)
+
+
+def test_the_report_misses_nothing_of_a_worker_that_is_well(monkeypatch):
+    often = Schedule("often", "Often", Every(1), 5 * MINUTE)
+    monkeypatch.setattr(schedules, "SCHEDULES", {often.name: often})
+    eight = at(2026, 3, 2, 8)
+    JobSchedule.objects.create(name=often.name, since=eight)
+    run = JobRun.objects.create(name="often", slot="1", due_at=eight + MINUTE, state=RunState.DONE)
+    few = datetime.timedelta(seconds=4)
+    [told] = schedules.report(eight + 2 * MINUTE + few)
+    assert (told.expected, told.done, told.missed) == (1, 1, 0)
+    [told] = schedules.report(eight + 5 * MINUTE + few)
+    assert told.missed == 3
+    JobRun.objects.filter(pk=run.pk).update(state=RunState.RUNNING)
+    [told] = schedules.report(eight + 5 * MINUTE + few)
+    assert told.missed == 0
 
 
 def test_old_runs_of_short_rhythms_go_first(monkeypatch):

@@ -1,0 +1,52 @@
+"""Three rounds of each fault on the database under test, with short patience; `make faults` has the full counts, which
+docs/faults.md shows."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from django.db import connection
+
+from crm.faults import server
+from crm.faults.__main__ import FAULTS
+from crm.faults.desk import GOAL_S, Desk, Found
+from project.env import ROOT
+
+ROUNDS = 3
+
+
+@pytest.mark.slow
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+@pytest.mark.parametrize("name", FAULTS)
+def test_nothing_is_lost_and_nothing_done_twice(name, tmp_path):
+    fault = FAULTS[name]
+    if connection.vendor not in fault.vendors:
+        pytest.skip("SQLite has no server to kill; .ci/run has both")
+    if fault.room == "server" and server.programs() is None:
+        pytest.skip("PostgreSQL's own programs are not on this machine; .ci/run installs them")
+    found = fault.run(Desk(tmp_path), ROUNDS)
+    assert found.is_met, found
+
+
+@pytest.mark.parametrize(
+    "found", [Found(3, lost=1), Found(3, doubled=1), Found(3, slowest_s=GOAL_S + 1), Found(3, wrong=("kept",))]
+)
+def test_what_is_not_as_promised_is_not_met(found):
+    assert Found(3, slowest_s=GOAL_S - 1).is_met and not found.is_met
+
+
+def test_an_unknown_fault_is_refused():
+    found = subprocess.run(
+        [sys.executable, "-m", "crm.faults", "nonsense"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 2 and "nonsense" in found.stderr
+
+
+def test_a_fault_asked_for_by_name_that_cannot_be_run_here_is_no_success():
+    found = subprocess.run(
+        [sys.executable, "-m", "crm.faults", "database"],
+        cwd=ROOT, env=os.environ | {"DATABASE_URL": ""}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert found.returncode == 1 and "not run: needs PostgreSQL" in found.stdout
