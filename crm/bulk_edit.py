@@ -11,8 +11,8 @@ from django.db.models import QuerySet
 from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext_lazy as _
 
-from crm import workflow
-from crm.choices import AuditKind, StepState
+from crm import notices, workflow
+from crm.choices import AuditKind, NoticeKind, StepState
 from crm.exceptions import CannotTakeCase, CrmError, ImpossibleValue, NotAllowed
 from crm.models import Case, CaseStep, operation
 
@@ -134,10 +134,21 @@ def carry_out(
         if model is Case and values.get("adviser"):
             standing_in = model.objects.filter(pk__in=list(made.changed), stand_in=values["adviser"])
             standing_in.update(stand_in=None)
+            _tell_advisers(made, by)
         if model is CaseStep:
             for chunk in itertools.batched(made.changed, CHUNK):
                 workflow.resettle(Case.objects.filter(pk__in=CaseStep.objects.filter(pk__in=chunk).values("case")))
     return made
+
+
+def _tell_advisers(made: Plan, by) -> None:
+    before = {key: old["adviser"] for key, old in made.changed.items() if "adviser" in old}
+    rows, had = [], {}
+    for keys in itertools.batched(before, CHUNK):
+        rows += Case.objects.filter(pk__in=keys).only("adviser_id", "stand_in_id")
+    for case in rows:
+        had.setdefault(before[case.pk], []).append(case)
+    notices.tell_of_many(NoticeKind.HANDED_OVER, rows, by=by, had=had)
 
 
 def _lock(rows: QuerySet) -> None:

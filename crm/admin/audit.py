@@ -148,7 +148,6 @@ class AuditEntryAdmin(ExportAdminMixin, ReadOnlyAdmin):
     sortable_by = ()
     fields = ("when", "who", "kind_badge", "what", "source_label", "why", "operation_id")
     readonly_fields = fields
-    export_command = ""
 
     def get_changelist(self, request, **kwargs):
         return AuditChangeList

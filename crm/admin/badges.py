@@ -32,6 +32,7 @@ COLOURS = {
     MessageState.WAITING: "today",
     MessageState.SENT: "ok",
     MessageState.REFUSED: "overdue",
+    MessageState.EXPIRED: "overdue",
 }
 
 

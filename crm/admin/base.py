@@ -24,7 +24,7 @@ from simple_history.admin import SimpleHistoryAdmin
 
 from crm import values
 from crm.admin import ui
-from crm.admin.deletion import AsSeenDeletion
+from crm.admin.deletion import AsSeenDeletion, records_only
 from crm.admin.forms import (
     AdminChoiceField,
     CrmModelForm,
@@ -195,7 +195,7 @@ class SafeAdminMixin(FieldsMixin):
         shown, counts, needed, protected = super().get_deleted_objects(objs, request)
         if self.has_delete_permission(request):
             needed = set()
-        return shown, counts, needed, protected
+        return *records_only(shown, counts), needed, protected
 
     def _changeform_view(self, request, object_id, form_url, extra_context):
         if request.method == "POST" and object_id:

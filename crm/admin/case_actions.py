@@ -11,6 +11,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from crm import workflow
+from crm.admin.calendars import CaseCalendarMixin
 from crm.admin.forms import CrmForm, CrmModelForm, LocalDateField, OptionalReasonForm, ReasonForm
 from crm.admin.pages import form_page, of_held_record
 from crm.admin.ui import ActionVariant, TextareaWidget, action
@@ -72,7 +73,7 @@ ALLOWED_IN = {
 }
 
 
-class CaseActions:
+class CaseActions(CaseCalendarMixin):
     """Mixin of the case's admin."""
 
     actions_detail = ("approve", "reject", "withdraw", "reopen", "hand_over", "as_it_was")

@@ -7,6 +7,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
+from crm import workflow
 from crm.admin import badges
 from crm.admin.base import CrmAdmin, CrmTabularInline
 from crm.admin.bulk_edit import BulkEditMixin
@@ -134,6 +135,12 @@ class ClientAdmin(BulkEditMixin, TimelineMixin, PastMixin, ImportAdminMixin, Exp
 
     def get_inlines(self, request, obj):
         return self.inlines if obj else ()
+
+    def save_model(self, request, obj, form, change):
+        if change:
+            super().save_model(request, obj, form, change)
+        else:
+            workflow.start_client(obj, by=request.user)
 
     def for_list(self, request, queryset):
         cases = Case.objects.visible_to(request.user).order_by("-reference").only("reference", "status", "client")

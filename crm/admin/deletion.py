@@ -4,12 +4,15 @@ from django.contrib import messages
 from django.contrib.admin.actions import delete_selected
 from django.db import models, transaction
 from django.http import HttpResponseRedirect
+from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 
 from crm.exceptions import CrmError
+from crm.models import Notice, SearchToken
 from crm.models.history import is_tracked
 
 SEEN = "seen"
+UNSEEN = (Notice, SearchToken)
 
 
 class ChangedSincePage(CrmError):
@@ -51,6 +54,18 @@ class AsSeenDeletion:
 
     def _to_go(self, keys):
         return self.model._base_manager.filter(pk__in=keys)
+
+
+def records_only(shown: list, counts: dict) -> tuple[list, dict]:
+    """What a page of a deletion lists, without the rows that no person ever wrote."""
+    prefixes = tuple(f"{capfirst(model._meta.verbose_name)}: " for model in UNSEEN)
+    names = {model._meta.verbose_name_plural for model in UNSEEN}
+
+    def of_people(rows: list) -> list:
+        kept = [of_people(row) if isinstance(row, list) else row for row in rows]
+        return [row for row in kept if row and (isinstance(row, list) or not row.startswith(prefixes))]
+
+    return of_people(shown), {name: count for name, count in counts.items() if name not in names}
 
 
 def _delete_selected(model_admin, request, queryset):

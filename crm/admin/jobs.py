@@ -1,6 +1,8 @@
 """The Jobs page: whether a worker is alive, what the calendar expected and what was done, and every run with what can be
 done about it. A schedule's time and pause are edited here; the queue's own rows nowhere."""
 
+import datetime
+
 from django.contrib import admin, messages
 from django.db.models import Count, Min
 from django.http import Http404, HttpResponseRedirect
@@ -16,7 +18,7 @@ from crm import health, jobs, schedules, values
 from crm.admin import badges
 from crm.admin.base import CrmAdmin, back_to, require
 from crm.admin.runs import RunAdmin
-from crm.admin.site import newest_beat
+from crm.admin.site import last_sign
 from crm.admin.ui import ChoicesDropdownFilter, display
 from crm.choices import QueueName, RunState, Weekday
 from crm.exceptions import CrmError
@@ -73,7 +75,7 @@ class JobRunAdmin(RunAdmin):
         if name not in {each.name for each in schedules.wanted()}:
             raise Http404
         schedules.run_now(name, by=request.user)
-        messages.success(request, gettext("%(job)s is in the queue.") % {"job": title_of(name)})
+        messages.success(request, gettext("%(job)s is in the queue.") % {"job": schedules.title_of(name)})
         return HttpResponseRedirect(reverse(PAGE))
 
     def _act(self, request, pk, act, text):
@@ -84,14 +86,14 @@ class JobRunAdmin(RunAdmin):
         except CrmError as error:
             messages.error(request, str(error))
         else:
-            messages.success(request, text % {"job": title_of(run.name)})
+            messages.success(request, text % {"job": schedules.title_of(run.name)})
         return HttpResponseRedirect(back_to(request, reverse(PAGE)))
 
     # --- Columns ---
 
     @display(description=_("job"), ordering="name")
     def title(self, run):
-        return title_of(run.name)
+        return schedules.title_of(run.name)
 
     @display(description=_("planned"), ordering="due_at")
     def planned(self, run):
@@ -113,7 +115,7 @@ class JobRunAdmin(RunAdmin):
 
     @display(description=_("result"))
     def result(self, run):
-        return ", ".join(f"{name}: {count}" for name, count in run.counts.items()) or "–"
+        return ", ".join(f"{COUNTS.get(name, name)}: {_counted(count)}" for name, count in run.counts.items()) or "–"
 
     @display(description=_("actions"))
     def buttons(self, run):
@@ -124,14 +126,38 @@ class JobRunAdmin(RunAdmin):
         return render_to_string("admin/crm/job_buttons.html", context)
 
 
-def title_of(name: str) -> str:
-    schedule = schedules.SCHEDULES.get(name)
-    return str(schedule.title) if schedule else name
+# What the jobs of crm.tasks return.
+COUNTS = {
+    "sent": _("sent"),
+    "waiting": _("waiting"),
+    "failed": _("failed"),
+    "refused": _("refused"),
+    "expired": _("too late"),
+    "withheld": _("withheld"),
+    "messages": _("messages"),
+    "told_until": _("told until"),
+    "week": _("week"),
+    "rows": _("rows"),
+    "seals": _("seals"),
+    "runs": _("runs deleted"),
+    "notices": _("notices deleted"),
+    "export_pieces": _("pieces of exports deleted"),
+}
+
+
+def _counted(value: int | str) -> str:
+    """A number, a day, or as it stands."""
+    if isinstance(value, int):
+        return values.number(value)
+    try:
+        return values.date(datetime.datetime.strptime(value, "%Y-%m-%d").date())
+    except ValueError:
+        return value
 
 
 def overview(request) -> dict:
     now = timezone.now()
-    seen = newest_beat(request)
+    seen = last_sign(request)
     due = JobRun.objects.waiting().filter(due_at__lte=now).order_by()
     waiting = {
         queue: (count, oldest) for queue, count, oldest in due.values_list("queue").annotate(Count("pk"), Min("due_at"))
@@ -165,7 +191,8 @@ def _line(told: schedules.Told) -> dict:
 
 def when_text(when: schedules.Clock | schedules.Every) -> str:
     if isinstance(when, schedules.Every):
-        return gettext("every hour") if when.minutes == 60 else gettext("every %(count)s min") % {"count": when.minutes}
+        every = {1: gettext("every minute"), 60: gettext("every hour")}
+        return every.get(when.minutes) or gettext("every %(count)s min") % {"count": when.minutes}
     if when.weekday:
         return f"{Weekday(when.weekday).label} {when.at:%H:%M}"
     return gettext("daily %(time)s") % {"time": f"{when.at:%H:%M}"}
@@ -193,5 +220,5 @@ class JobScheduleAdmin(CrmAdmin):
         return (*super().get_readonly_fields(request, obj), *fixed)
 
     @display(description=_("job"), ordering="name")
-    def title(self, schedule):
-        return title_of(schedule.name)
+    def title(self, row):
+        return schedules.title_of(row.name)

@@ -12,8 +12,9 @@ from django.views.decorators.http import require_POST
 from crm import outbox, search
 from crm.admin import badges
 from crm.admin.base import ReadOnlyAdmin, back_to, require
+from crm.admin.texts import TEST
 from crm.admin.ui import ChoicesDropdownFilter, display
-from crm.choices import MessageState
+from crm.choices import Withheld
 from crm.models import MessageLog
 from crm.models.operations import current_user
 
@@ -22,16 +23,16 @@ RESEND = "crm.resend_message"
 
 @admin.register(MessageLog)
 class MessageLogAdmin(ReadOnlyAdmin):
-    list_display = ("created_at", "subject", "kind", "case", "state_badge", "sent_at", "attempts", "error", "buttons")
+    list_display = ("created_at", "subject", "about", "case", "state_badge", "sent_at", "attempts", "said", "buttons")
     list_display_links = ("created_at", "subject")
     list_select_related = ("case",)
     list_after_template = "admin/crm/post_form.html"
-    list_filter = (("state", ChoicesDropdownFilter), "kind", "created_at")
+    list_filter = (("state", ChoicesDropdownFilter), ("kind", ChoicesDropdownFilter), "created_at")
     search_fields = ("subject", "case__reference")
     search_help_text = _("Subject, reference of a case, or the recipient's whole address")
     fields = (
-        "created_at", "kind", "case", "recipient", "subject", "body", "state_badge", "attempts", "next_try_at", "sent_at",
-        "error",
+        "created_at", "about", "case", "recipient", "subject", "text", "state_badge", "attempts", "next_try_at", "expires_at",
+        "sent_at", "said",
     )  # fmt: skip
 
     def get_urls(self):
@@ -54,15 +55,27 @@ class MessageLogAdmin(ReadOnlyAdmin):
             messages.error(request, gettext("The message has arrived, or waits to be sent anyway."))
         return HttpResponseRedirect(back_to(request, reverse("admin:crm_messagelog_changelist")))
 
+    @display(description=_("kind"), ordering="kind")
+    def about(self, message):
+        return gettext("Test of a text") if message.kind == TEST else message.get_kind_display()
+
     @display(description=_("state"), ordering="state")
     def state_badge(self, message):
         return badges.choice(message.state, message.get_state_display())
 
+    @display(description=_("text"))
+    def text(self, message):
+        return str(message.body).replace(outbox.LINK, gettext("[one-time link]"))
+
+    @display(description=_("reason"), ordering="error")
+    def said(self, message):
+        """The server's numbers, or why we do not send it."""
+        return dict(Withheld.choices).get(message.error, message.error)
+
     @display(description=_("actions"))
     def buttons(self, message):
         user = current_user()
-        given_up = message.next_try_at is None and message.state != MessageState.SENT
-        if not given_up or user is None or not user.has_perm(RESEND):
+        if not outbox.may_resend(message) or user is None or not user.has_perm(RESEND):
             return ""
         return format_html(
             '<button type="submit" form="crm-post" formaction="{}" class="hd-button">{}</button>',

@@ -13,11 +13,13 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django_q.models import Failure, OrmQ, Success
 
+from crm import calendars
 from crm.models import (
     AuditCheck,
     AuditEntry,
     AuditSeal,
     BackupRun,
+    CalendarFeed,
     Case,
     CaseParty,
     CaseStep,
@@ -34,7 +36,10 @@ from crm.models import (
     JobSchedule,
     Lender,
     MessageLog,
+    MessageText,
     Note,
+    Notice,
+    NoticeRule,
     Property,
     RegulatoryLimit,
     Step,
@@ -42,6 +47,8 @@ from crm.models import (
 )
 
 RECYCLE_BIN = "admin:crm_recycle_bin"
+MY_CALENDAR = "admin:crm_calendarfeed_mine"
+MY_DAY, INBOX, MY_NOTICES = "admin:index", "admin:crm_inbox", "admin:crm_my_notices"
 SHORTEST_TERM = 3
 MOST_RESULTS = 10
 MOST_COUNTED = 99
@@ -63,7 +70,8 @@ def sidebar(request):
         (
             "",
             [
-                (_("My day"), "today", None),
+                (_("My day"), "today", MY_DAY),
+                (_("Inbox"), "notifications", INBOX),
                 (_("Clients"), "group", Client),
                 (_("Cases"), "home_work", Case),
                 (_("What is due"), "event_upcoming", CaseStep),
@@ -97,6 +105,8 @@ def sidebar(request):
                 (_("Imports"), "upload", ImportRun),
                 (_("Exports"), "download", ExportRun),
                 (_("Messages"), "mail", MessageLog),
+                (_plural(NoticeRule), "campaign", NoticeRule),
+                (_plural(MessageText), "edit_note", MessageText),
                 (_("Jobs"), "history", JobRun),
                 (_("Schedules"), "schedule", JobSchedule),
                 (_("Backups"), "backup", BackupRun),
@@ -123,6 +133,7 @@ def sidebar(request):
             _("People"),
             [
                 (_("Users"), "person", User),
+                (_plural(CalendarFeed), "event", CalendarFeed),
                 (_("Roles"), "badge", Group),
                 (_plural(AccessAttempt), "lock", AccessAttempt),
             ],
@@ -143,7 +154,7 @@ def _plural(model) -> str:
 
 
 def _may_open(request, model) -> bool:
-    if model is None:
+    if model in (MY_DAY, INBOX):
         return True
     if model is RECYCLE_BIN:
         return request.user.has_perm("crm.undo_operation") and request.user.has_perm("crm.view_all_cases")
@@ -153,10 +164,8 @@ def _may_open(request, model) -> bool:
 
 
 def _item(title: str, icon: str, model) -> dict:
-    if model is None:
-        return {"title": title, "icon": icon, "link": reverse("admin:index")}
-    if model is RECYCLE_BIN:
-        return {"title": title, "icon": icon, "link": reverse(RECYCLE_BIN)}
+    if isinstance(model, str):
+        return {"title": title, "icon": icon, "link": reverse(model)}
     item = {"title": title, "icon": icon, "link": list_url(model)}
     if model is CaseStep:
         item["badge"] = "crm.admin.navigation.own_overdue"
@@ -178,7 +187,16 @@ def own_overdue(request):
     today = timezone.localdate()
     # The case's own date follows from the step's; with it PostgreSQL finds the rows in 3 ms instead of 20.
     steps = CaseStep.objects.overdue(today).belonging_to(request.user).filter(case__next_deadline__lt=today).order_by()
-    count = steps[: MOST_COUNTED + 1].count()
+    return _capped(steps)
+
+
+def unread(request):
+    """What the bell counts, on every page: over an index that holds nothing else."""
+    return _capped(Notice.objects.filter(user=request.user).unread().order_by())
+
+
+def _capped(rows):
+    count = rows[: MOST_COUNTED + 1].count()
     return f"{MOST_COUNTED}+" if count > MOST_COUNTED else count or None
 
 
@@ -222,3 +240,13 @@ def environment(request):
 
 def language_switch(request):
     return reverse("admin:language")
+
+
+def account_links(request):
+    """In the person's menu. Unfold shows its own link to the password only where there are no others."""
+    links = [{"title": _("My notices"), "link": reverse(MY_NOTICES)}]
+    if calendars.may_have(request.user):
+        links.append({"title": _("My calendar"), "link": reverse(MY_CALENDAR)})
+    if request.user.is_authenticated and request.user.has_usable_password():
+        links.append({"title": _("Change password"), "link": reverse("admin:password_change")})
+    return links

@@ -18,9 +18,10 @@ from django.views.decorators.http import require_POST
 from unfold.sites import UnfoldAdminSite
 
 from crm import health, roles
+from crm.admin import navigation
 from crm.audit.hooks import refused
 from crm.choices import Language
-from crm.models import Heartbeat, User
+from crm.models import User
 from crm.search import clean
 
 
@@ -32,10 +33,14 @@ class OfficeSite(UnfoldAdminSite):
             path("search/", require_POST(self.admin_view(self.search)), name="search"),
             path("language/", require_POST(self.admin_view(self.language)), name="language"),
             path("audit/<uuid:operation_id>/", self.admin_view(self.operation), name="crm_operation"),
-            self._back("audit/<uuid:operation_id>/undo/", "undo_page", "crm_operation_undo"),
-            self._back("audit/version/<str:model>/<int:history_id>/", "revert_page", "crm_revert"),
-            self._back("recycle-bin/", "recycle_bin", "crm_recycle_bin"),
-            self._back("recycle-bin/<str:model>/<int:key>/", "restore_page", "crm_restore"),
+            self._page("audit/<uuid:operation_id>/undo/", "undo.undo_page", "crm_operation_undo"),
+            self._page("audit/version/<str:model>/<int:history_id>/", "undo.revert_page", "crm_revert"),
+            self._page("recycle-bin/", "undo.recycle_bin", "crm_recycle_bin"),
+            self._page("recycle-bin/<str:model>/<int:key>/", "undo.restore_page", "crm_restore"),
+            self._page("inbox/", "notices.inbox", "crm_inbox"),
+            self._page("inbox/read/", "notices.mark_read", "crm_inbox_read"),
+            self._page("inbox/<int:pk>/open/", "notices.open_notice", "crm_inbox_open"),
+            self._page("inbox/choices/", "notices.my_notices", "crm_my_notices"),
             *super().get_urls(),
         ]
 
@@ -52,16 +57,19 @@ class OfficeSite(UnfoldAdminSite):
 
         return page
 
-    def _back(self, route: str, view: str, name: str):
-        """A page of crm.admin.undo, which is imported when it is asked for: it needs the site that is being made here."""
+    def _page(self, route: str, view: str, name: str):
+        """Its module is imported when it is asked for: it needs the site that is being made here."""
 
         def page(request, **kwargs):
-            return import_string(f"crm.admin.undo.{view}")(request, site=self, **kwargs)
+            return import_string(f"crm.admin.{view}")(request, site=self, **kwargs)
 
         return path(route, self.admin_view(page), name=name)
 
     def each_context(self, request):
-        return super().each_context(request) | {"trouble": SimpleLazyObject(lambda: _trouble(request))}
+        return super().each_context(request) | {
+            "trouble": SimpleLazyObject(lambda: _trouble(request)),
+            "unread": SimpleLazyObject(lambda: navigation.unread(request)),
+        }
 
     def operation(self, request, operation_id):
         return import_string("crm.admin.audit.operation_page")(request, operation_id, self)
@@ -116,14 +124,14 @@ class OfficeSite(UnfoldAdminSite):
 def _trouble(request) -> str:
     """For everybody who works here: his reminders do not go out. Asked where the page shows it."""
     is_staff = request.user.is_active and request.user.is_staff
-    return (health.silence(timezone.now(), newest_beat(request)) or health.mail_trouble()) if is_staff else ""
+    return (health.silence(timezone.now(), last_sign(request)) or health.mail_trouble()) if is_staff else ""
 
 
-def newest_beat(request):
+def last_sign(request):
     """Asked once a request."""
-    if not hasattr(request, "newest_beat"):
-        request.newest_beat = Heartbeat.objects.newest()
-    return request.newest_beat
+    if not hasattr(request, "last_sign"):
+        request.last_sign = health.last_sign()
+    return request.last_sign
 
 
 def _demo_logins():

@@ -17,6 +17,7 @@ from unfold.views import ChangeList
 from unfold.widgets import (
     CHECKBOX_CLASSES,
     INPUT_CLASSES,
+    RADIO_CLASSES,
     UnfoldAdminAutocompleteModelChoiceFieldWidget,
     UnfoldAdminExpandableTextareaWidget,
     UnfoldAdminFileFieldWidget,
@@ -27,11 +28,11 @@ from unfold.widgets import (
 )
 
 __all__ = [
-    "CHECKBOX_CLASSES", "INPUT_CLASSES", "ActionVariant", "AdminPasswordChangeForm", "AutocompleteWidget", "ChangeList",
-    "ChoicesDropdownFilter", "DateWidget", "DropdownFilter", "ExpandableTextareaWidget", "ExportForm", "FileWidget",
-    "ModelAdmin", "MultipleChoicesDropdownFilter", "PaginationInlineFormSet", "RangeDateFilter", "RangeNumericFilter",
-    "RelatedDropdownFilter", "SelectWidget", "StackedInline", "TabularInline", "TextInputWidget", "TextareaWidget",
-    "UserChangeForm", "UserCreationForm", "action", "display",
+    "CHECKBOX_CLASSES", "INPUT_CLASSES", "RADIO_CLASSES", "ActionVariant", "AdminPasswordChangeForm", "AutocompleteWidget",
+    "ChangeList", "ChoicesDropdownFilter", "DateWidget", "DropdownFilter", "ExpandableTextareaWidget", "ExportForm",
+    "FileWidget", "ModelAdmin", "MultipleChoicesDropdownFilter", "PaginationInlineFormSet", "RangeDateFilter",
+    "RangeNumericFilter", "RelatedDropdownFilter", "SelectWidget", "StackedInline", "TabularInline", "TextInputWidget",
+    "TextareaWidget", "UserChangeForm", "UserCreationForm", "action", "display",
 ]  # fmt: skip
 
 AutocompleteWidget = UnfoldAdminAutocompleteModelChoiceFieldWidget

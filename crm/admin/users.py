@@ -4,26 +4,34 @@ whoever could change a role could give himself every permission there is."""
 from axes.models import AccessAttempt
 from axes.utils import reset
 from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as AuthUserAdmin
 from django.contrib.auth.models import Group
 from django.db.models import Count
+from django.http import HttpResponseRedirect
+from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html_join
 from django.utils.translation import gettext, ngettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 
-from crm import roles
-from crm.admin.base import CrmAdmin, ReadOnlyAdmin
-from crm.admin.forms import SafeFormMixin
+from crm import accounts, roles
+from crm.admin.base import CrmAdmin, ReadOnlyAdmin, require
+from crm.admin.forms import CrmForm, SafeFormMixin
 from crm.admin.merging import MergingFormMixin
+from crm.admin.pages import form_page
 from crm.admin.ui import (
+    CHECKBOX_CLASSES,
     AdminPasswordChangeForm,
     DropdownFilter,
     SelectWidget,
     UserChangeForm,
     UserCreationForm,
+    action,
     display,
 )
+from crm.choices import MessageKind
 from crm.models import User
 from crm.models.history import one_row
 
@@ -93,10 +101,28 @@ class UserForm(MergingFormMixin, SafeFormMixin, UserChangeForm):
 
 class NewUserForm(SafeFormMixin, UserCreationForm):
     role = role_field()
+    wants_welcome = forms.BooleanField(
+        label=_("Send a welcome mail"),
+        required=False,
+        initial=True,
+        widget=forms.CheckboxInput({"class": " ".join(CHECKBOX_CLASSES)}),
+        help_text=_("With a link to set the password, where there is an e-mail. The password may then be left empty."),
+    )
 
     class Meta(UserCreationForm.Meta):
         model = User
         fields = ("username",)
+
+    @property
+    def is_welcomed(self) -> bool:
+        data = self.cleaned_data
+        return bool(data.get("wants_welcome") and data.get("email") and data.get("role") != roles.CLIENT)
+
+    def validate_passwords(self, *args, **kwargs):
+        data = self.cleaned_data
+        if self.is_welcomed and not (data.get("password1") or data.get("password2")):
+            data["usable_password"] = "false"
+        super().validate_passwords(*args, **kwargs)
 
 
 @admin.register(User)
@@ -110,6 +136,7 @@ class UserAdmin(CrmAdmin, AuthUserAdmin):
     search_fields = ("username", "first_name", "last_name", "email")
     ordering = ("last_name", "first_name", "username")
     filter_horizontal = ()
+    actions_detail = ("mail_link",)
     readonly_fields = ("last_login", "date_joined")
     add_fieldsets = (
         (
@@ -120,7 +147,7 @@ class UserAdmin(CrmAdmin, AuthUserAdmin):
                     ("first_name", "last_name"),
                     ("email", "language"),
                     "role",
-                    "usable_password",
+                    "wants_welcome",
                     "password1",
                     "password2",
                 )
@@ -177,6 +204,49 @@ class UserAdmin(CrmAdmin, AuthUserAdmin):
             super().save_model(request, obj, form, change)
             if role and role != roles.role_of(obj):
                 roles.assign(obj, role)
+        if not change and form.is_welcomed and accounts.send_link(obj, timezone.now()):
+            messages.info(request, self._mailed(obj))
+
+    def get_actions_detail(self, request, object_id):
+        """Where a mail would reach him."""
+        found = super().get_actions_detail(request, object_id) if str(object_id).isdecimal() else []
+        user = User.objects.filter(pk=object_id).first() if found else None
+        return found if user and accounts.may_get_link(user) and self._may_touch(request, user) else []
+
+    def has_mail_link_permission(self, request, object_id=None) -> bool:
+        return self.has_change_permission(request)
+
+    @action(description=_("Mail a link for the password"), url_path="mail-link", permissions=["mail_link"])
+    def mail_link(self, request, object_id):
+        user = self.visible_or_404(request, object_id)
+        require(self.has_change_permission(request, user) and accounts.may_get_link(user))
+        back = reverse("admin:crm_user_change", args=[user.pk])
+        is_new = accounts.link_kind(user) == MessageKind.WELCOME
+
+        def act(form):
+            if accounts.send_link(user, timezone.now()):
+                messages.success(request, self._mailed(user))
+            else:
+                messages.warning(request, gettext("A mail with a link was written to him a moment ago."))
+            return HttpResponseRedirect(back)
+
+        return form_page(
+            self,
+            request,
+            CrmForm,
+            act,
+            title=gettext("Send the welcome mail again") if is_new else gettext("Send a mail for a new password"),
+            about=f"{user} · {user.email}",
+            back=back,
+            submit=gettext("Send"),
+        )
+
+    def _mailed(self, user) -> str:
+        if settings.EMAIL_IS_SET:
+            text = gettext("A mail with a link to set the password goes to %(address)s.")
+        else:
+            text = gettext("A mail with a link to set the password waits for %(address)s: no mail server is named yet.")
+        return text % {"address": user.email}
 
     @display(description=pgettext_lazy("of a person", "name"), ordering="last_name")
     def full_name(self, user):

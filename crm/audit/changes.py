@@ -20,7 +20,7 @@ from crm.models import Case, CaseStep, Client, CrmModel, User
 from crm.models.history import CREATED, DELETED
 
 # Written by machine at every save: no change that a person made.
-UNTOLD = {"id", "created_at", "updated_at", "import_digest"}
+UNTOLD = {"id", "created_at", "updated_at", "import_digest", "digest"}
 
 
 @dataclasses.dataclass(frozen=True)

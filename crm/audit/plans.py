@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from crm.audit.changes import tracked_models
 from crm.exceptions import NotAllowed
-from crm.models import AuditEntry, Case, CaseStep, Client, JobSchedule, Step, User
+from crm.models import AuditEntry, CalendarFeed, Case, CaseStep, Client, JobSchedule, Step, User
 from crm.models.history import CREATED, DELETED
 
 CHUNK = 500
@@ -36,7 +36,11 @@ DECIDED = _("Its case stays as it was decided.")
 BY_ACTION = _("A status changes by its own actions: complete, reopen, approve, reject, withdraw.")
 ORDER = _("The order of steps is changed on a step's own page.")
 
-BY_HAND = {User: ACCOUNT, JobSchedule: _("Schedules are changed by hand.")}
+BY_HAND = {
+    User: ACCOUNT,
+    JobSchedule: _("Schedules are changed by hand."),
+    CalendarFeed: _("A revoked calendar address stays revoked."),
+}
 # What only the workflow may set of a single record; an operation goes back as a whole.
 OF_THE_WORKFLOW = {
     Case: frozenset({"status", "decided_on", "rejection_reason"}),

@@ -18,7 +18,7 @@ from crm.choices import OPERATION_KINDS, AuditKind
 from crm.exceptions import CrmError, ReasonMissing
 from crm.models import AuditEntry, Case, CaseStep, Client, SearchToken, Step, operation
 from crm.models.bulk import stored
-from crm.models.history import CHANGED, CREATED, DELETED, record
+from crm.models.history import CHANGED, CREATED, DELETED, is_tracked, record
 from crm.search import INDEXED_FIELDS
 
 
@@ -177,13 +177,19 @@ def _delete(part: Part) -> None:
     model, table = part.model, connection.ops.quote_name(part.model._meta.db_table)
     record(model, part.deletes, DELETED)
     for keys in itertools.batched(part.deletes, CHUNK):
-        for relation in model._meta.related_objects:
+        for relation in _relations_to(model):
             rows = relation.related_model._base_manager.filter(**{f"{relation.field.name}__in": keys})
             if relation.on_delete is models.SET_NULL:
                 rows.update(**{relation.field.name: None})
-            elif relation.related_model is SearchToken:
+            elif relation.on_delete is models.CASCADE and not is_tracked(relation.related_model):
                 rows._raw_delete(rows.db)
     _in_chunks(f"DELETE FROM {table} WHERE id IN (%s)", part.deletes)  # noqa: S608
+
+
+def _relations_to(model: type[models.Model]) -> list:
+    """Also those that have no name here."""
+    fields = model._meta.get_fields(include_hidden=True)
+    return [field for field in fields if field.auto_created and not field.concrete and not field.many_to_many]
 
 
 def _in_chunks(sql: str, keys: Iterable[int], before: list = ()) -> None:

@@ -14,19 +14,20 @@ from django.contrib.auth.hashers import make_password
 from django.db import reset_queries, transaction
 from django.utils import timezone
 
-from crm import catalogue, roles
-from crm.choices import Source
+from crm import catalogue, reports, roles
+from crm.choices import CaseStatus, NoticeKind, Source, StepState
 from crm.demo.cases import Cases, Staff
 from crm.demo.people import People
 from crm.demo.writing import Writer
 from crm.exceptions import DatabaseNotEmpty, NotInProduction
-from crm.models import Case, Client, DocumentType, Lender, Step, User, operation
+from crm.models import Case, CaseStep, Client, DocumentType, Lender, Notice, Step, User, operation
 from crm.models.base import BATCH, Counter
 from crm.models.clients import REFERENCE_PREFIX
 
 TEXTS = settings.BASE_DIR / "fixtures" / "demo" / "office.json"
 PASSWORD = "hypodesk-demo"
 COUPLES, SECOND_CASES = 0.25, 0.12
+TOLD = 60
 
 
 class Login(NamedTuple):
@@ -71,6 +72,7 @@ def load(clients: int = 60, now: datetime.datetime | None = None, progress: Call
         _write_office(timezone.localdate(now))
         written = grow(clients, now=now, progress=progress)
         _give_portal_login()
+        _fill_inboxes(now)
         return written
 
 
@@ -157,3 +159,33 @@ def _give_portal_login() -> None:
     if client:
         client.portal_user = User.objects.get(is_demo=True, groups__name=roles.CLIENT)
         client.save(update_fields=["portal_user", "updated_at"])
+
+
+def _fill_inboxes(now: datetime.datetime) -> None:
+    """What advisers were told of the newest steps, the manager of the newest decisions, and the week's report. Nothing of it
+    was mailed."""
+    names = {user.pk: user.get_display_name() for user in User.objects.filter(is_demo=True)}
+    assistant = User.objects.get(is_demo=True, groups__name=roles.ASSISTANT).pk
+    manager = User.objects.get(is_demo=True, groups__name=roles.MANAGER).pk
+    administrator = User.objects.get(is_demo=True, groups__name=roles.ADMINISTRATOR).pk
+
+    def told(user_id: int, kind: str, on: datetime.date, **about) -> Notice:
+        at = min(now, timezone.make_aware(datetime.datetime.combine(on, datetime.time(9))))
+        read_at = at if now - at > datetime.timedelta(days=1) else None
+        return Notice(user_id=user_id, kind=kind, created_at=at, read_at=read_at, **about)
+
+    monday = reports.monday_of(timezone.localdate(now))
+    week = {"week": f"{monday - reports.WEEK:%G-W%V}"}
+    notices = [told(each, NoticeKind.WEEKLY_REPORT, monday, detail=week) for each in (manager, administrator)]
+    kinds = {CaseStatus.APPROVED: NoticeKind.APPROVED, CaseStatus.DECLINED: NoticeKind.DECLINED}
+    decided = Case.objects.filter(status__in=kinds, adviser__in=names).order_by("-decided_on", "-pk")
+    notices += [
+        told(manager, kinds[status], on, case_id=case, by_name=names[adviser])
+        for adviser, case, status, on in decided.values_list("adviser", "pk", "status", "decided_on")[:TOLD]
+    ]
+    done = CaseStep.objects.filter(state=StepState.DONE, case__adviser__in=names).order_by("-completed_on", "-pk")
+    notices += [
+        told(adviser, NoticeKind.STEP_COMPLETED, on, case_id=case, step_id=step, by_name=names[assistant])
+        for adviser, case, on, step in done.values_list("case__adviser", "case", "completed_on", "step")[:TOLD]
+    ]
+    Notice.objects.bulk_create(notices)

@@ -24,6 +24,7 @@ from crm.models import (
     Identification,
     Lender,
     Note,
+    Notice,
     Property,
     SearchToken,
     User,
@@ -219,3 +220,11 @@ def test_a_second_time_changes_nothing():
 def test_command_says_that_the_office_is_here_already(capsys):
     call_command("load_demo")
     assert "already" in capsys.readouterr().out
+
+
+def test_inboxes_hold_what_happened_to_ones_own_cases_and_something_new():
+    told = Notice.objects.of(User.objects.get(username="adviser"))
+    assert told.unread().exists() and told.exclude(read_at=None).exists()
+    assert not told.exclude(case__adviser__username="adviser").exists()
+    assert Notice.objects.of(User.objects.get(username="manager")).filter(kind="approved").exists()
+    assert not Notice.objects.to_mail().exists() and not Notice.objects.filter(created_at__gt=at(FRIDAY)).exists()

@@ -1,4 +1,4 @@
-"""One row of every model that has pages, for tests that go through all of them."""
+"""One row of every model that people or machines write, for tests that go through all of them."""
 
 import datetime
 import itertools
@@ -11,9 +11,12 @@ from django_q.models import Failure, OrmQ, Success
 
 from crm import models
 from crm.admin.merging import VERSIONS
+from crm.choices import Language, MessageKind
 from crm.tests import factories
 
 TODAY = factories.TODAY
+# Of a person, kept by pages of their own.
+NO_PAGES = {models.NoticeChoice}
 
 
 def as_now(row) -> dict:
@@ -22,6 +25,14 @@ def as_now(row) -> dict:
 
 
 _numbers = itertools.count(1)
+
+
+def _message_text():
+    """Of a kind that there is, as long as there is one left."""
+    taken = set(models.MessageText.objects.values_list("kind", "language"))
+    known = (pair for pair in itertools.product(MessageKind.values, Language.values) if pair not in taken)
+    kind, language = next(known, (f"kind {next(_numbers)}", "en"))
+    return models.MessageText.objects.create(kind=kind, language=language)
 
 
 def _case():
@@ -75,6 +86,14 @@ MAKERS = {
     ),
     models.ImportRun: lambda: models.ImportRun.objects.create(file_name="a.csv", user=factories.make_user()),
     models.ExportRun: lambda: models.ExportRun.objects.create(model="client", format="xlsx"),
+    models.MessageText: _message_text,
+    models.NoticeRule: lambda: models.NoticeRule.objects.create(kind=f"kind {next(_numbers)}"),
+    models.NoticeChoice: lambda: models.NoticeChoice.objects.create(
+        user=factories.make_user(), kind=f"kind {next(_numbers)}"
+    ),
+    models.CalendarFeed: lambda: models.CalendarFeed.objects.create(
+        user=factories.make_user(), digest=str(next(_numbers))
+    ),
     models.JobSchedule: lambda: models.JobSchedule.objects.create(name=f"job {next(_numbers)}"),
     models.JobRun: lambda: models.JobRun.objects.create(name="job", slot=str(next(_numbers))),
     models.BackupRun: lambda: models.BackupRun.objects.create(file_name="a.enc"),

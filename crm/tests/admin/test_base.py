@@ -17,7 +17,7 @@ from crm.admin import paging
 from crm.admin.forms import SafeFormMixin
 from crm.encryption import encrypted_names
 from crm.tests import factories
-from crm.tests.admin.rows import MAKERS
+from crm.tests.admin.rows import MAKERS, NO_PAGES
 
 pytestmark = pytest.mark.django_db
 REGISTERED = sorted(admin.site._registry, key=lambda model: model._meta.label)
@@ -65,7 +65,7 @@ def stranger(db):
 
 
 def test_every_registered_model_has_a_row_for_these_tests():
-    assert set(REGISTERED) == set(MAKERS)
+    assert set(REGISTERED) == MAKERS.keys() - NO_PAGES
 
 
 @pytest.mark.parametrize("model", REGISTERED, ids=name)

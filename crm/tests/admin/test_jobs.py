@@ -7,9 +7,11 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import override
 from django_q.models import OrmQ
 
 from crm import jobs, roles, schedules, tasks
+from crm.admin.jobs import when_text
 from crm.models import JobRun, JobSchedule
 from crm.tests import factories
 
@@ -37,7 +39,9 @@ def test_the_page_tells_what_is_scheduled_and_what_became_of_it(client, boss):
     tasks.beat()
     run = schedules.run_now("tidy_jobs", by=boss)
     tasks.run_job(run.pk)
-    JobRun.objects.create(name="tidy_jobs", slot="2026-03-02T04:30", state="missed", due_at=timezone.now())
+    JobRun.objects.create(
+        name="tidy_jobs", slot="2026-03-02T04:30", state="missed", due_at=timezone.now() - datetime.timedelta(minutes=2)
+    )
     client.force_login(boss)
     answer = client.get(PAGE)
     shown = answer.content.decode()
@@ -111,6 +115,31 @@ def test_a_runs_page_shows_its_log(client, jana):
     jobs.carry_out(run.pk, {"tidy_jobs": lambda progress: progress.log("looked at 5")})
     client.force_login(jana)
     assert "looked at 5" in client.get(reverse("admin:crm_jobrun_change", args=[run.pk])).content.decode()
+
+
+def test_what_came_of_a_run_is_said_in_the_readers_language(client, jana):
+    jana.language = "cs"
+    jana.save()
+    counts = {"runs": 1200, "export_pieces": 2, "told_until": "2026-03-02", "anything": "else"}
+    run = JobRun.objects.create(name="tidy_jobs", slot="1", state="done", due_at=timezone.now(), counts=counts)
+    client.force_login(jana)
+    shown = client.get(reverse("admin:crm_jobrun_change", args=[run.pk])).content.decode()
+    # In the order that the database keeps them in.
+    for told in (
+        "smazané běhy: 1\xa0200",
+        "smazané části exportů: 2",
+        "oznámeno do: 2.\xa03.\xa02026",
+        "anything: else",
+    ):
+        assert told in shown
+
+
+@pytest.mark.parametrize(
+    ("language", "minute", "five"), [("en", "every minute", "every 5 min"), ("cs", "každou minutu", "každých 5 min")]
+)
+def test_a_rhythm_is_said_as_people_say_it(language, minute, five):
+    with override(language):
+        assert (when_text(schedules.Every(1)), when_text(schedules.Every(5))) == (minute, five)
 
 
 def test_twenty_runs_cost_as_many_queries_as_ten(client, boss):

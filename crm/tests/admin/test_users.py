@@ -40,6 +40,68 @@ def test_an_administrator_makes_a_colleague_with_one_role(administrator, client)
     assert bob.check_password("a long enough password")
 
 
+NEW = {"username": "bob", "first_name": "Bob", "language": "cs", "role": roles.ADVISER, "usable_password": "true"}
+
+
+def test_a_new_colleague_is_welcomed_and_sets_his_password_himself(administrator, client):
+    client.force_login(administrator)
+    data = NEW | {"email": "bob@example.com", "wants_welcome": "on"}
+    page = client.post(f"{LIST}add/", data, follow=True).content.decode()
+    bob = models.User.objects.get(username="bob")
+    assert "bob@example.com" in page and not bob.has_usable_password()
+    message = models.MessageLog.objects.get()
+    assert (message.kind, message.user, message.recipient) == ("welcome", bob, "bob@example.com")
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"email": "", "wants_welcome": "on"}, {"role": roles.CLIENT, "wants_welcome": "on"}]
+)
+def test_without_a_welcome_a_password_is_needed(administrator, client, fields):
+    client.force_login(administrator)
+    data = NEW | {"email": "bob@example.com"} | fields
+    assert client.post(f"{LIST}add/", data).context["adminform"].form.errors.keys() == {"password1", "password2"}
+    data |= {"password1": "a long enough password", "password2": "a long enough password"}
+    assert client.post(f"{LIST}add/", data).status_code == 302
+    assert not models.MessageLog.objects.exists()
+
+
+def test_one_password_of_two_is_a_mistake_also_with_a_welcome(administrator, client):
+    client.force_login(administrator)
+    data = NEW | {"email": "bob@example.com", "wants_welcome": "on", "password1": "a long enough password"}
+    assert client.post(f"{LIST}add/", data).context["adminform"].form.errors.keys() == {"password2"}
+
+
+def test_an_administrator_mails_a_link_again(administrator, adviser, client):
+    client.force_login(administrator)
+    path = reverse("admin:crm_user_mail_link", args=[adviser.pk])
+    assert path in client.get(change(adviser)).content.decode()
+    assert client.get(path).status_code == 200 and not models.MessageLog.objects.exists()
+    assert client.post(path).status_code == 302
+    assert models.MessageLog.objects.get().recipient == adviser.email
+    client.post(path)
+    assert models.MessageLog.objects.count() == 1
+
+
+@pytest.mark.parametrize("fields", [{"is_active": False}, {"email": ""}, {"is_staff": False}])
+def test_nobody_mails_a_link_that_would_be_of_no_use(administrator, adviser, client, fields):
+    models.User.objects.filter(pk=adviser.pk).update(**fields)
+    client.force_login(administrator)
+    path = reverse("admin:crm_user_mail_link", args=[adviser.pk])
+    assert path not in client.get(change(adviser)).content.decode()
+    assert client.post(path).status_code == 403
+
+
+def test_only_an_administrator_mails_a_link(manager, adviser, client):
+    client.force_login(manager)
+    path = reverse("admin:crm_user_mail_link", args=[adviser.pk])
+    assert path not in client.get(change(adviser)).content.decode()
+    assert client.post(path).status_code == 403
+    root = models.User.objects.create_superuser("root", email="root@example.com", password="a long enough password")
+    client.force_login(factories.make_user(roles.ADMINISTRATOR))
+    assert client.post(reverse("admin:crm_user_mail_link", args=[root.pk])).status_code == 403
+    assert not models.MessageLog.objects.exists()
+
+
 def test_an_administrator_changes_role_language_and_absence(administrator, adviser, client):
     client.force_login(administrator)
     data = typed(adviser, role=roles.MANAGER, language="en", absent_from="1. 7. 2026", absent_until="2026-07-14")

@@ -22,6 +22,9 @@ PAGES = [
     "/admin/crm/user/",
     "/admin/crm/importrun/",
     "/admin/crm/jobschedule/",
+    "/admin/crm/noticerule/",
+    "/admin/inbox/",
+    "/admin/inbox/choices/",
     "/admin/password_change/",
 ]
 SCREENS = {

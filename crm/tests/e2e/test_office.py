@@ -78,6 +78,19 @@ def test_an_adviser_ticks_the_current_step_on_the_case_page(desk):
     assert page.locator("[data-state=done], .hd-progress__step--done, .hd-step--done").count() == done + 1
 
 
+def test_the_bell_leads_to_what_happened_and_counts_one_less(desk):
+    own = desk()
+    page = own.log_in("adviser2")
+    bell = page.locator(".hd-bell")
+    before = int(bell.inner_text().split()[-1])
+    bell.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/admin/inbox/")
+    page.click(".hd-inbox__item--unread button")
+    page.wait_for_url("**/admin/crm/case/*/change/")
+    assert int(page.locator(".hd-bell").inner_text().split()[-1]) == before - 1
+
+
 def test_ctrl_k_finds_a_client_without_accents(desk):
     own = desk()
     page = own.log_in("manager")
