@@ -2,13 +2,21 @@
 
 The database sees Fernet tokens (or an empty string). Decryption happens on reading a row and nowhere else, so input is
 never decrypted. A value that no key opens becomes an `Unreadable`, which shows itself and is written back untouched.
-About 6 us a value each way: lists defer what they do not show.
+About 6 us a value each way: lists defer what they do not show, and many values are encrypted together (`encrypt_texts`).
 """
 
+import base64
+import binascii
 import functools
 import hashlib
+import os
+import struct
+import time
+from collections.abc import Iterable, Sequence
 
 from cryptography.fernet import InvalidToken
+from cryptography.hazmat.primitives import hashes, hmac
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from django.conf import settings
 from django.core import checks
 from django.core.exceptions import FieldError, ImproperlyConfigured, ValidationError
@@ -145,18 +153,31 @@ class StrictEncryptedField:
             return value
         if isinstance(value, Unreadable):
             return value.stored
+        text = self._text(value)
+        if not text:
+            return text
+        refuse_throw_away_key()
+        try:
+            return encrypt_str(text).decode()
+        except UnicodeEncodeError as error:
+            raise ImpossibleValue() from error
+
+    def _text(self, value) -> str | None:
         value = self.to_python(value)
         if value is None or value == "":
             return value
         text = self.encode(value)
         if looks_encrypted(text):
             raise CiphertextRefused()
-        if "FIELD_ENCRYPTION_KEY" in settings.MISSING_SECRETS:
-            raise ImproperlyConfigured("FIELD_ENCRYPTION_KEY is not set: nothing is encrypted with a throw-away key.")
-        try:
-            return encrypt_str(text).decode()
-        except UnicodeEncodeError as error:
-            raise ImpossibleValue() from error
+        return text
+
+    def prepare_many(self, values: Sequence) -> list:
+        """The stored forms of plain values, in their order: what get_prep_value gives for each."""
+        texts = [value.stored if isinstance(value, Unreadable) else self._text(value) for value in values]
+        plain = [at for at, text in enumerate(texts) if text and not isinstance(values[at], Unreadable)]
+        for at, token in zip(plain, encrypt_texts([texts[at] for at in plain]), strict=True):
+            texts[at] = token
+        return texts
 
     def get_db_prep_value(self, value, connection, prepared=False):
         return value if prepared else self.get_prep_value(value)
@@ -212,10 +233,78 @@ class EncryptedDateField(StrictEncryptedField, models.DateField):
         return models.DateField.to_python(self, text)
 
 
-def encrypt_bytes(content: bytes) -> bytes:
-    """Of what no field holds, under the fields' key."""
+def refuse_throw_away_key() -> None:
     if "FIELD_ENCRYPTION_KEY" in settings.MISSING_SECRETS:
         raise ImproperlyConfigured("FIELD_ENCRYPTION_KEY is not set: nothing is encrypted with a throw-away key.")
+
+
+# Of Fernet's format: https://github.com/fernet/spec/blob/master/Spec.md
+_VERSION = b"\x80"
+_BLOCK = 16
+# Of a longer text the cipher itself is what takes the time, and hardly two are of one length.
+_MOST_BLOCKS = 64
+_PADDINGS = [bytes([count]) * count for count in range(_BLOCK + 1)]
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
+_blocks = struct.Struct(f"{_BLOCK}s").iter_unpack
+
+
+def encrypt_texts(texts: Iterable[str]) -> list[str]:
+    """Fernet tokens of many texts, as `encrypt_str` makes them one by one, at a third of its time.
+
+    What costs Fernet 6 us is a dozen calls a value, not the cipher. Texts of one length in blocks are chained side by
+    side here: each block of all of them goes through AES in one call."""
+    refuse_throw_away_key()
+    sign, cipher = _primary_key()
+    by_blocks: dict[int, list[tuple[int, bytes]]] = {}
+    tokens = []
+    for at, text in enumerate(texts):
+        try:
+            data = text.encode()
+        except UnicodeEncodeError as error:
+            raise ImpossibleValue() from error
+        blocks = len(data) // _BLOCK + 1
+        is_long = blocks > _MOST_BLOCKS
+        tokens.append(encrypt_str(text).decode() if is_long else "")
+        if not is_long:
+            by_blocks.setdefault(blocks, []).append((at, data + _PADDINGS[blocks * _BLOCK - len(data)]))
+    head = _VERSION + int(time.time()).to_bytes(8, "big")
+    for blocks, members in by_blocks.items():
+        chains = _chain([padded for _at, padded in members], blocks, cipher)
+        for (at, _padded), parts in zip(members, chains, strict=True):
+            body = head + b"".join([part for (part,) in parts])
+            signature = sign.copy()
+            signature.update(body)
+            token = binascii.b2a_base64(body + signature.finalize(), newline=False)
+            tokens[at] = token.translate(_URL_SAFE).decode("ascii")
+    return tokens
+
+
+def _chain(texts: list[bytes], blocks: int, cipher: Cipher) -> Iterable[tuple]:
+    """CBC of each text under a random vector of its own, which comes first: a block is XORed with the one before it, then
+    encrypted."""
+    size = len(texts) * _BLOCK
+    encryptor = cipher.encryptor()
+    last = os.urandom(size)
+    columns = [_blocks(last)]
+    for start in range(0, blocks * _BLOCK, _BLOCK):
+        plain = b"".join([text[start : start + _BLOCK] for text in texts])
+        mixed = int.from_bytes(plain, "big") ^ int.from_bytes(last, "big")
+        last = encryptor.update(mixed.to_bytes(size, "big"))
+        columns.append(_blocks(last))
+    return zip(*columns, strict=True)
+
+
+@functools.cache
+def _primary_key() -> tuple[hmac.HMAC, Cipher]:
+    """The first of the keys, which new values are written with."""
+    key = base64.urlsafe_b64decode(settings.FIELD_ENCRYPTION_KEY[0])
+    block_cipher = Cipher(algorithms.AES(key[_BLOCK:]), modes.ECB())  # noqa: S305 - one block; _chain makes it CBC
+    return hmac.HMAC(key[:_BLOCK], hashes.SHA256()), block_cipher
+
+
+def encrypt_bytes(content: bytes) -> bytes:
+    """Of what no field holds, under the fields' key."""
+    refuse_throw_away_key()
     return CRYPTER.encrypt(content)
 
 

@@ -2,12 +2,12 @@
 crm.models.SearchToken. A digest shows equality to whoever has the database and, by trying, values to whoever has
 SEARCH_KEY too: so it is a key of its own, and only fields that people search are indexed."""
 
-import hashlib
-import hmac
+import functools
 import re
 import unicodedata
 from collections.abc import Iterator
 
+from cryptography.hazmat.primitives import hashes, hmac
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db.models import TextChoices
@@ -91,27 +91,41 @@ def digest(kind: str, folded: str) -> bytes:
     """HMAC-SHA-256 over kind and folded value, cut to 16 bytes (an index four times smaller than its hexadecimal)."""
     if "SEARCH_KEY" in settings.MISSING_SECRETS:
         raise ImproperlyConfigured("SEARCH_KEY is not set: nothing is indexed with a throw-away key.")
-    return hmac.digest(settings.SEARCH_KEY.encode(), f"{kind}:{folded}".encode(), hashlib.sha256)[:DIGEST_BYTES]
+    keyed = _keyed(settings.SEARCH_KEY).copy()
+    keyed.update(f"{kind}:{folded}".encode())
+    return keyed.finalize()[:DIGEST_BYTES]
 
 
-def name_tokens(name: str) -> set[str]:
-    """The words of a name and their prefixes; `O'Brien` is also found by `obrien`."""
-    found = set()
-    for word in {*words(name), *words(_APOSTROPHES.sub("", name))}:
-        found.update(word[:length] for length in range(MIN_PREFIX, min(len(word), MAX_PREFIX) + 1))
-        found.add(word[:MAX_PREFIX])
-    return found
+@functools.cache
+def _keyed(key: str) -> hmac.HMAC:
+    """Copied for each digest: a third of the time of beginning with the key."""
+    return hmac.HMAC(key.encode(), hashes.SHA256())
 
 
-def tokens(values: dict[str, str]) -> set[tuple[str, bytes]]:
-    """(kind, digest) pairs for a client's plain values, keyed by field name; empty values give none."""
+def name_words(name: str) -> set[str]:
+    """`O'Brien` is also found by `obrien`."""
+    found = set(words(name))
+    return found | set(words(_APOSTROPHES.sub("", name))) if _APOSTROPHES.search(name) else found
+
+
+def prefixes(word: str) -> set[str]:
+    return {word[:length] for length in range(MIN_PREFIX, min(len(word), MAX_PREFIX) + 1)} | {word[:MAX_PREFIX]}
+
+
+def tokens(values: dict[str, str], known: dict[str, set] | None = None) -> set[tuple[str, bytes]]:
+    """(kind, digest) pairs for a client's plain values, keyed by field name; empty values give none. Whoever asks for
+    many clients brings one dict for all of them, which keeps what each word of a name gives."""
+    known = {} if known is None else known
     found = set()
     if name := values.get("full_name"):
-        found = {(Kind.NAME.value, digest(Kind.NAME, word)) for word in name_tokens(name)}
-        found.add((Kind.NAME_KEY.value, digest(Kind.NAME_KEY, name_key(name))))
+        for word in name_words(name):
+            if word not in known:
+                known[word] = {(Kind.NAME.value, digest(Kind.NAME.value, each)) for each in prefixes(word)}
+            found |= known[word]
+        found.add((Kind.NAME_KEY.value, digest(Kind.NAME_KEY.value, name_key(name))))
     for field, kind in WHOLE_KINDS.items():
-        if folded := fold_value(kind, values.get(field) or ""):
-            found.add((kind.value, digest(kind, folded)))
+        if (value := values.get(field)) and (folded := fold_value(kind, value)):
+            found.add((kind.value, digest(kind.value, folded)))
     return found
 
 

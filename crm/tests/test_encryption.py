@@ -1,5 +1,6 @@
 """The strict encrypted fields: what is stored, what comes back, and what they refuse."""
 
+import base64
 import copy
 import datetime
 import json
@@ -7,6 +8,7 @@ import pickle
 
 import pytest
 from cryptography.fernet import Fernet
+from django.conf import settings
 from django.core.exceptions import FieldError, ImproperlyConfigured, ValidationError
 from django.core.management import call_command
 from django.db import transaction
@@ -582,3 +584,43 @@ def test_the_column_is_text_whatever_the_fields_type():
 def test_migrations_name_our_fields():
     for name in VALUES:
         assert Client._meta.get_field(name).deconstruct()[1].startswith("crm.encryption.")
+
+
+# --- Many values at once ---
+
+LENGTHS = [*range(50), 255, 256, 1023, 1024, 5000]
+
+
+def test_tokens_of_many_texts_are_those_that_fernet_would_make():
+    texts = [f"{'č' * (length % 3)}{'x' * length}" for length in LENGTHS]
+    fernet = Fernet(settings.FIELD_ENCRYPTION_KEY[0])
+    for text, token in zip(texts, encryption.encrypt_texts(texts), strict=True):
+        iv = base64.urlsafe_b64decode(token)[9:25]
+        made_at = fernet.extract_timestamp(token)
+        assert token.encode() == fernet._encrypt_from_parts(text.encode(), made_at, iv)
+
+
+def test_every_token_of_many_has_a_vector_of_its_own():
+    tokens = encryption.encrypt_texts(["Alice"] * 100)
+    assert len({base64.urlsafe_b64decode(token)[9:25] for token in tokens}) == 100
+
+
+def test_half_a_character_among_many_texts_is_refused():
+    with pytest.raises(ImpossibleValue):
+        encryption.encrypt_texts(["Alice", "\ud800"])
+
+
+def test_many_texts_are_not_encrypted_with_a_throw_away_key(settings):
+    settings.MISSING_SECRETS = ["FIELD_ENCRYPTION_KEY"]
+    with pytest.raises(ImproperlyConfigured):
+        encryption.encrypt_texts(["Alice"])
+
+
+def test_many_values_are_prepared_as_each_of_them_would_be():
+    field = Client._meta.get_field("birth_date")
+    broken = Unreadable("gAAAAAbroken")
+    day, nothing, kept, text = field.prepare_many([datetime.date(1990, 5, 6), None, broken, "1991-02-03"])
+    assert (decrypt_str(day), nothing, kept, decrypt_str(text)) == ("1990-05-06", None, "gAAAAAbroken", "1991-02-03")
+    assert Client._meta.get_field("note").prepare_many(["", None]) == ["", None]
+    with pytest.raises(CiphertextRefused):
+        Client._meta.get_field("note").prepare_many(["plain", encrypt_str("token").decode()])

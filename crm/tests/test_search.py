@@ -12,7 +12,7 @@ from simple_history.utils import bulk_create_with_history
 from crm import search
 from crm.encryption import encrypted_names
 from crm.models import Client, SearchToken
-from crm.search import Kind, fold, fold_value, name_key, name_tokens, words
+from crm.search import Kind, fold, fold_value, name_key, prefixes, words
 from crm.tests.raw import tamper
 
 
@@ -93,11 +93,11 @@ def test_whole_values_are_folded_by_their_kind(kind, value, folded):
 
 
 def test_prefixes_have_from_three_to_twenty_letters():
-    assert name_tokens("ab") == {"ab"}
-    assert name_tokens("abc") == {"abc"}
-    assert name_tokens("abcd") == {"abc", "abcd"}
+    assert prefixes("ab") == {"ab"}
+    assert prefixes("abc") == {"abc"}
+    assert prefixes("abcd") == {"abc", "abcd"}
     long = "abcdefghijklmnopqrstuvwxyz"
-    assert name_tokens(long) == {long[:length] for length in range(3, 21)}
+    assert prefixes(long) == {long[:length] for length in range(3, 21)}
 
 
 # --- Digests ---
