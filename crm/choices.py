@@ -176,6 +176,27 @@ class RunState(TextChoices):
     MISSED = "missed", _("Missed")
 
 
+class ImportState(TextChoices):
+    """Of the other states of a run an import knows no queue: its job says whether it waits or works."""
+
+    UPLOADED = "uploaded", _("Waits for its columns")
+    CHECKING = "checking", _("Being checked")
+    CHECKED = "checked", _("Checked")
+    RUNNING = "running", _("Running")
+    DONE = "done", _("Done")
+    FAILED = "failed", _("Failed")
+    MISSED = "missed", _("Missed")
+
+
+class ImportPart(TextChoices):
+    """What the pieces of an import hold: its bytes, its columns with samples, its rows in order, what each becomes."""
+
+    FILE = "file"
+    COLUMNS = "columns"
+    ROWS = "rows"
+    INDEX = "index"
+
+
 class QueueName(TextChoices):
     """Two long jobs never delay a mail."""
 

@@ -11,13 +11,13 @@ from crm.models.notices import Notice, NoticeChoice, NoticeRule
 from crm.models.operations import operation
 from crm.models.privacy import Consent, Identification
 from crm.models.reference import Lender, RegulatoryLimit
-from crm.models.runs import BackupRun, ExportPiece, ExportRun, ImportRun, KeyCanary
+from crm.models.runs import BackupRun, ExportPiece, ExportRun, ImportMapping, ImportPiece, ImportRun, KeyCanary
 from crm.models.steps import CaseStep, Step
 from crm.models.users import User
 
 __all__ = [
     "AuditCheck", "AuditEntry", "AuditSeal", "BackupRun", "CalendarFeed", "Case", "CaseParty", "CaseStep", "Client", "Commission", "Consent",
     "Counter", "CrmModel", "CrmQuerySet", "Document", "DocumentType", "ExportPiece", "ExportRun", "ExportedClient", "FinanceItem", "Heartbeat", "History",
-    "Identification", "ImportRun", "JobRun", "JobSchedule", "KeyCanary", "Lender", "MessageLog", "MessageText", "Note", "Notice", "NoticeChoice",
+    "Identification", "ImportMapping", "ImportPiece", "ImportRun", "JobRun", "JobSchedule", "KeyCanary", "Lender", "MessageLog", "MessageText", "Note", "Notice", "NoticeChoice",
     "NoticeRule", "Property", "RegulatoryLimit", "SealBlock", "SearchToken", "Step", "User", "operation",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from crm.choices import RunState
+from crm.choices import ImportPart, ImportState, RunState
 from crm.encryption import EncryptedTextField
 from crm.models.base import CrmQuerySet
 from crm.models.operations import history_operation_id
@@ -45,7 +45,10 @@ class Run(models.Model):
 
 
 class ImportRun(Run):
+    state = models.CharField(_("state"), max_length=10, choices=ImportState, default=ImportState.UPLOADED)
     token = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    # The list on whose pages it began.
+    model = models.CharField(_("list"), max_length=40, default="client", editable=False)
     file_name = models.CharField(_("file"), max_length=255)
     sha256 = models.CharField("SHA-256", max_length=64)
     # The uploaded bytes in base64, between preview and confirmation only.
@@ -55,11 +58,51 @@ class ImportRun(Run):
     updated_count = models.PositiveIntegerField(_("rows updated"), default=0)
     skipped_count = models.PositiveIntegerField(_("rows skipped"), default=0)
     error_count = models.PositiveIntegerField(_("rows with errors"), default=0)
+    duplicate_count = models.PositiveIntegerField(_("probable duplicates"), default=0)
     problems = EncryptedTextField(_("problems"), blank=True, editable=False)
+    # What the person chose: which rows to write, and whether an empty cell deletes.
+    options = models.JSONField(_("options"), default=dict, blank=True, editable=False)
+    # As JSON: the field of each column that was named by hand, and the cells that were put right. Headers and cells may
+    # hold anything.
+    mapping = EncryptedTextField(_("columns"), blank=True, editable=False)
+    corrections = EncryptedTextField(blank=True, editable=False)
+    # Of what the preview showed: what is written later is that, or it is shown again.
+    fingerprint = models.CharField(max_length=64, blank=True, editable=False)
+    job = models.ForeignKey(
+        "crm.JobRun", on_delete=models.SET_NULL, null=True, blank=True, related_name="+", editable=False
+    )
 
     class Meta(Run.Meta):
         verbose_name = _("import")
         verbose_name_plural = _("imports")
+        indexes = [models.Index(fields=["sha256"], name="import_run_sha256")]
+
+
+class ImportPiece(models.Model):
+    """Of an import's file, or of what its check found, encrypted: web and worker may share no disk."""
+
+    run = models.ForeignKey(ImportRun, on_delete=models.CASCADE, related_name="pieces")
+    part = models.CharField(max_length=10, choices=ImportPart)
+    number = models.PositiveIntegerField()
+    content = models.BinaryField()
+
+    class Meta:
+        ordering = ["number"]
+        constraints = [models.UniqueConstraint(fields=["run", "part", "number"], name="import_piece_unique")]
+
+
+class ImportMapping(models.Model):
+    """What a person said a column means: `owner.field`, or nothing where it is to be left out. Headers of somebody's file
+    may be anything, so they are encrypted; one person's are few."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="import_mappings")
+    header = EncryptedTextField(_("column"))
+    field = models.CharField(_("field"), max_length=60, blank=True)
+
+    class Meta:
+        verbose_name = _("remembered column")
+        verbose_name_plural = _("remembered columns")
+        ordering = ["pk"]
 
 
 class ExportRun(Run):
