@@ -16,7 +16,7 @@ from django.views.decorators.http import require_GET, require_POST
 from crm import exports, jobs, values
 from crm.admin import badges
 from crm.admin.base import require
-from crm.admin.exports import FORMATS
+from crm.admin.exports import CONTENT_TYPES, FORMATS
 from crm.admin.runs import RunAdmin
 from crm.admin.ui import display
 from crm.choices import RunState
@@ -28,12 +28,12 @@ from crm.models.operations import current_user
 
 @admin.register(ExportRun)
 class ExportRunAdmin(RunAdmin):
-    list_display = ("created_at", "title", "format", "by", "state_badge", "rows", "reason", "file")
+    list_display = ("created_at", "title", "kind", "by", "state_badge", "rows", "reason", "file")
     list_select_related = ("user", "job")
     list_defer = ("job__log", "job__arguments", "job__counts")
     search_fields = ("model", "reason")
     fields = (
-        "created_at", "title", "format", "by", "state_badge", "rows", "reason", "finished_at", "filtered", "header",
+        "created_at", "title", "kind", "by", "state_badge", "rows", "reason", "finished_at", "filtered", "header",
         "sha256", "operation_id", "message",
     )  # fmt: skip
     change_form_outer_before_template = "admin/crm/export_progress.html"
@@ -79,12 +79,13 @@ class ExportRunAdmin(RunAdmin):
         if not waiting.is_there(run, timezone.now()):
             raise Http404
         require(_is_own(run, request.user) and exports.may_export(request.user, exports.model_of(run)))
-        content_type = next(each.content_type for each in FORMATS if each.file_format == run.format)
         headers = {
             "Content-Disposition": f'attachment; filename="{exports.file_name(run)}"',
             "Cache-Control": "no-store",
         }
-        return StreamingHttpResponse(_pieces(run, waiting.numbers(run)), content_type=content_type, headers=headers)
+        return StreamingHttpResponse(
+            _pieces(run, waiting.numbers(run)), content_type=CONTENT_TYPES[run.format], headers=headers
+        )
 
     def _told(self, request, run: ExportRun) -> dict:
         state = state_of(run)
@@ -110,6 +111,10 @@ class ExportRunAdmin(RunAdmin):
     @display(description=_("list"), ordering="model")
     def title(self, run):
         return exports.title_of(run)
+
+    @display(description=_("format"), ordering="format")
+    def kind(self, run):
+        return FORMATS.get(run.format, run.format)
 
     @display(description=_("filter"))
     def filtered(self, run):

@@ -9,7 +9,6 @@ from unfold.contrib.filters.admin import (
     RangeNumericFilter,
     RelatedDropdownFilter,
 )
-from unfold.contrib.import_export.forms import ExportForm
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 from unfold.forms import AdminPasswordChangeForm, PaginationInlineFormSet, UserChangeForm, UserCreationForm
@@ -29,7 +28,7 @@ from unfold.widgets import (
 
 __all__ = [
     "CHECKBOX_CLASSES", "INPUT_CLASSES", "RADIO_CLASSES", "ActionVariant", "AdminPasswordChangeForm", "AutocompleteWidget",
-    "ChangeList", "ChoicesDropdownFilter", "DateWidget", "DropdownFilter", "ExpandableTextareaWidget", "ExportForm",
+    "ChangeList", "ChoicesDropdownFilter", "DateWidget", "DropdownFilter", "ExpandableTextareaWidget",
     "FileWidget", "ModelAdmin", "MultipleChoicesDropdownFilter", "PaginationInlineFormSet", "RangeDateFilter",
     "RangeNumericFilter", "RelatedDropdownFilter", "SelectWidget", "StackedInline", "TabularInline", "TextInputWidget",
     "TextareaWidget", "UserChangeForm", "UserCreationForm", "action", "display",

@@ -1,5 +1,5 @@
-"""Lists out of the office: what a file shows (columns.py), its typed rows (tables.py, trail.py), and how XLSX and CSV
-write them. Every door (admin, command, later jobs) calls `write`, which asks for the permission, narrows to the rows that
+"""Lists out of the office: what a file shows (columns.py), its typed rows (tables.py, trail.py), and how XLSX, CSV and
+CSV for machines write them. Every door (admin, command, later jobs) calls `write`, which asks for the permission, narrows to the rows that
 the person sees, and leaves a record, an entry of the audit trail and the names of those whose data went out."""
 
 import hashlib
@@ -20,24 +20,25 @@ from crm import jobs
 from crm.audit import events
 from crm.choices import AuditKind, RunState
 from crm.exceptions import NotAllowed
-from crm.exports import csv_file, xlsx_file
-from crm.exports.columns import Kind, chosen, columns_of
+from crm.exports import csv_file, plain_csv, xlsx_file
+from crm.exports.columns import CASES, Column, Kind, chosen, columns_of, is_own
 from crm.exports.summary import Line
-from crm.exports.tables import Table
+from crm.exports.tables import Table, with_cases
 from crm.exports.trail import TrailTable
 from crm.models import AuditEntry, Case, Client, ExportedClient, ExportRun
 from crm.models.bulk import insert_rows
 from crm.spreadsheet import escape_cell
 
 __all__ = [
-    "CSV", "FORMATS", "XLSX", "chosen", "columns_of", "file_name", "fill", "filter_text", "header_text", "may_export",
-    "model_of", "planned", "title_of", "write",
+    "CSV", "ENDINGS", "FORMATS", "PLAIN_CSV", "XLSX", "chosen", "columns_of", "file_name", "fill", "filter_text",
+    "header_text", "is_own", "may_export", "model_of", "offered", "planned", "title_of", "with_cases", "write",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
-XLSX, CSV = "xlsx", "csv"
-FORMATS = {XLSX: xlsx_file, CSV: csv_file}
+XLSX, CSV, PLAIN_CSV = "xlsx", "csv", "plain_csv"
+FORMATS = {XLSX: xlsx_file, CSV: csv_file, PLAIN_CSV: plain_csv}
+ENDINGS = {XLSX: "xlsx", CSV: "csv", PLAIN_CSV: "csv"}
 REASON_LENGTH = ExportRun._meta.get_field("reason").max_length
 CLIENT_PATHS = {Client: "pk", Case: "client_id"}
 
@@ -52,6 +53,11 @@ def may_export(user, model: type[models.Model]) -> bool:
     return user.has_perm(permission(model))
 
 
+def offered(user, model: type[models.Model]) -> list[Column]:
+    """The columns that he may choose of: of another list only where he may export that."""
+    return [each for each in columns_of(model) if is_own(each) or may_export(user, each.owner)]
+
+
 def model_of(run: ExportRun) -> type[models.Model]:
     return apps.get_model("crm", run.model)
 
@@ -62,7 +68,7 @@ def title_of(run: ExportRun) -> str:
 
 def file_name(run: ExportRun) -> str:
     """With the number of its record. No personal data in it, nor a letter that a mail program would spoil."""
-    return f"{slugify(title_of(run))}-{timezone.localdate(run.created_at).isoformat()}-{run.pk}.{run.format}"
+    return f"{slugify(title_of(run))}-{timezone.localdate(run.created_at).isoformat()}-{run.pk}.{ENDINGS[run.format]}"
 
 
 def write(
@@ -79,8 +85,8 @@ def write(
 
 def planned(model, file_format: str, user, columns, filtered_by: dict | None, reason: str = "") -> ExportRun:
     """The record of an export that has not begun, not saved yet. Raises NotAllowed."""
-    if user is not None and not may_export(user, model):
-        raise NotAllowed()
+    picked = chosen(model, columns)
+    _refuse(model, picked, user)
     return ExportRun(
         user=user,
         user_name=user.get_display_name() if user else "",
@@ -88,21 +94,35 @@ def planned(model, file_format: str, user, columns, filtered_by: dict | None, re
         model=model._meta.model_name,
         format=file_format,
         filter=filtered_by or {},
-        columns=[column.name for column in chosen(model, columns)],
+        columns=[column.name for column in picked],
         reason=reason[:REASON_LENGTH],
     )
+
+
+def _refuse(model, columns: list[Column], user) -> None:
+    """Of each list that the file tells of its person needs the permission (None: the system)."""
+    if user is not None and not all(may_export(user, each) for each in {model, *_lists(columns)}):
+        raise NotAllowed()
+
+
+def _lists(columns: list[Column]) -> set[type[models.Model]]:
+    """Of whose rows there are columns from another list."""
+    return {column.owner for column in columns if not is_own(column)}
 
 
 def fill(run: ExportRun, queryset, target: BinaryIO, progress: jobs.Progress | None = None) -> None:
     """Writes what the run says into `target`, from its beginning. The record, the audit trail's entry and the names of
     whose data went out are written together, when the file is whole, or when nobody tries again."""
     model, user = queryset.model, run.user
-    if user is not None:
-        if not may_export(user, model):
-            raise NotAllowed()
-        queryset = queryset.visible_to(user)
-    shared = {"about": partial(_about, run), "progress": progress or (lambda done: None)}
     picked = chosen(model, run.columns)
+    _refuse(model, picked, user)
+    if user is not None:
+        queryset = queryset.visible_to(user)
+    if model is Client and Case in _lists(picked) and CASES not in queryset.query.annotations:
+        queryset = with_cases(queryset, user)
+    if run.format == PLAIN_CSV:
+        picked = [column.plain for column in picked]
+    shared = {"about": partial(_about, run), "progress": progress or (lambda done: None)}
     if model is AuditEntry:
         table = TrailTable(picked, queryset, user=user, **shared)
     else:

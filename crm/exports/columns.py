@@ -1,8 +1,9 @@
-"""What an exported file shows of each list: one definition for the admin, the command and both formats. A header is the
-field's label in the reader's language; crm.imports.columns knows it again in either language."""
+"""What an exported file shows of each list: one definition for the admin, the command and every format. A header is the
+field's label in the reader's language, or its name where a machine reads; crm.imports.columns knows both again."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -12,7 +13,7 @@ from django.utils import timezone
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
-from crm.imports.columns import CASE, CASE_FIELDS, CLIENT, CLIENT_FIELDS, READ_ONLY
+from crm.imports.columns import CASE, CASE_FIELDS, CLIENT, CLIENT_FIELDS, READ_ONLY, ROW_VERSION, row_version, whose
 from crm.imports.values import SHARES
 from crm.models import AuditEntry, Case, Client, DocumentType, Lender, RegulatoryLimit, Step, User
 
@@ -25,6 +26,7 @@ class Kind(TextChoices):
     RATE = "rate"  # percent a year
     NUMBER = "number"
     INTEGER = "integer"
+    VERSION = "version"
     DATE = "date"
     MOMENT = "moment"
 
@@ -42,8 +44,14 @@ _KIND_WIDTHS = {Kind.TEXT: 20, Kind.CODE: 16, Kind.AMOUNT: 16, Kind.DATE: 12, Ki
 _OTHER_WIDTH = 11
 
 
+# Where a client's list finds the cases of its rows (see crm.exports.tables.with_cases), and a case's list its client.
+CASES, CLIENTS = "its_case", "client"
+
+
 @dataclass(frozen=True)
 class Column:
+    """`name` is the field's; of a client in a list of cases and the other way round `client.email`, `case.status`."""
+
     name: str
     field: models.Field
     kind: Kind
@@ -52,16 +60,32 @@ class Column:
     show: Callable[..., Any]
     # The rows are known again by it on import, so no choice of columns leaves it out.
     is_key: bool = False
+    owner: type[models.Model] | None = None
+    # In both lists: in that of the other it says whose it is.
+    is_ambiguous: bool = False
+    # The value as it is stored under the field's name, for machines.
+    is_plain: bool = False
+    plain_paths: tuple[str, ...] = ()
+    plain_show: Callable[..., Any] | None = None
 
     @property
     def label(self) -> str:
-        return capfirst(str(self.field.verbose_name))
+        label = capfirst(str(self.field.verbose_name))
+        return whose(label, self.owner) if self.is_ambiguous else label
+
+    @property
+    def header(self) -> str:
+        return self.name if self.is_plain else self.label
 
     @property
     def width(self) -> int:
         # A header of one line stays readable up to here; longer ones are cut by the spreadsheet.
-        least = _WIDTHS.get(self.name, _KIND_WIDTHS.get(self.kind, _OTHER_WIDTH))
+        least = _WIDTHS.get(self.field.name, _KIND_WIDTHS.get(self.kind, _OTHER_WIDTH))
         return max(least, min(len(self.label) + 3, 30))
+
+    @property
+    def plain(self) -> "Column":
+        return replace(self, is_plain=True, paths=self.plain_paths or self.paths, show=self.plain_show or _same)
 
 
 def _same(value):
@@ -76,8 +100,16 @@ def _listed(values):
     return ", ".join(values or [])
 
 
+def _as_json(value):
+    return json.dumps(value, ensure_ascii=False)
+
+
 def _yes_or_no(value):
     return str(_("Yes") if value else _("No"))
+
+
+def _true_or_false(value):
+    return "true" if value else "false"
 
 
 def _step(number, name_cs, name_en):
@@ -87,6 +119,8 @@ def _step(number, name_cs, name_en):
 def _kind(field: models.Field) -> Kind:
     if field.name in _CODES:
         return Kind.CODE
+    if field.name == ROW_VERSION:
+        return Kind.VERSION
     if isinstance(field, models.DateTimeField):
         return Kind.MOMENT
     if isinstance(field, models.DateField):
@@ -103,42 +137,38 @@ def _kind(field: models.Field) -> Kind:
 
 
 def column(model: type[models.Model], name: str, *, through: str = "", is_key: bool = False) -> Column:
-    field = model._meta.get_field(name)
-    path = through + name
-    kind = _kind(field)
+    field = row_version if name == ROW_VERSION else model._meta.get_field(name)
+    path = through + name if name != ROW_VERSION else f"version_of_{model._meta.model_name}"
+    made = Column(name, field, _kind(field), (path,), _same, is_key, model)
     if field.choices:
         labels = dict(field.flatchoices)
-        return Column(name, field, kind, (path,), lambda value: str(labels.get(value, value or "")), is_key)
+        return replace(made, show=lambda value: str(labels.get(value, value or "")))
     if field.related_model is User:
-        return Column(name, field, kind, (f"{path}_id",), _same, is_key)  # see crm.exports.tables.people
+        return replace(made, paths=(f"{path}_id",))  # see crm.exports.tables.people
     if field.related_model is Step:
-        return Column(name, field, kind, (f"{path}__number", f"{path}__name_cs", f"{path}__name_en"), _step, is_key)
+        names = (f"{path}__number", f"{path}__name_cs", f"{path}__name_en")
+        return replace(made, paths=names, show=_step, plain_paths=(f"{path}__code",))
     if field.related_model in (Client, Lender):
-        shown = "reference" if field.related_model is Client else "name"
-        return Column(name, field, Kind.CODE if shown == "reference" else kind, (f"{path}__{shown}",), _same, is_key)
+        is_client = field.related_model is Client
+        return replace(
+            made, kind=Kind.CODE if is_client else made.kind, paths=(f"{path}__{'reference' if is_client else 'name'}",)
+        )
     if isinstance(field, models.DateTimeField):
-        return Column(name, field, kind, (path,), _local, is_key)
+        return replace(made, show=_local)
     if isinstance(field, models.JSONField):
-        return Column(name, field, kind, (path,), _listed, is_key)
+        return replace(made, show=_listed, plain_show=_as_json)
     if isinstance(field, models.BooleanField):
-        return Column(name, field, kind, (path,), _yes_or_no, is_key)
-    return Column(name, field, kind, (path,), _same, is_key)
+        return replace(made, show=_yes_or_no, plain_show=_true_or_false)
+    return made
 
 
 @cache
 def columns_of(model: type[models.Model]) -> tuple[Column, ...]:
-    """Every column of a list; no choice of the reader's adds one."""
-    if model is Client:
-        names = (*CLIENT_FIELDS, *READ_ONLY[CLIENT], "legacy_id")
-        return (column(Client, "reference", is_key=True), *(column(Client, name) for name in names))
-    if model is Case:
-        names = (*CASE_FIELDS, *READ_ONLY[CASE], "legacy_id")
-        return (
-            column(Case, "reference", is_key=True),
-            column(Case, "client", is_key=True),
-            column(Client, "full_name", through="client__"),
-            *(column(Case, name) for name in names if name != "full_name"),
-        )
+    """Every column of a list; no choice of the reader's adds one. Those of a client come with his cases', and the other
+    way round."""
+    if model in (Client, Case):
+        other = Case if model is Client else Client
+        return *_own(model), *_of_other(other, {each.name for each in _own(model)})
     if model in (Lender, DocumentType, RegulatoryLimit, Step):
         return tuple(column(model, field.name) for field in model._meta.concrete_fields if not field.primary_key)
     if model is AuditEntry:  # `detail` tells what the list's column "What" does: see crm.exports.trail
@@ -147,7 +177,45 @@ def columns_of(model: type[models.Model]) -> tuple[Column, ...]:
     raise LookupError(model)
 
 
-def chosen(model: type[models.Model], names) -> list[Column]:
-    """The named columns, in the file's order and always with its keys; all of them for no names."""
-    wanted = set(names or ())
-    return [each for each in columns_of(model) if not wanted or each.is_key or each.name in wanted]
+@cache
+def _own(model: type[models.Model]) -> tuple[Column, ...]:
+    version = column(model, ROW_VERSION, is_key=True)
+    if model is Client:
+        names = (*CLIENT_FIELDS, *READ_ONLY[CLIENT], "legacy_id")
+        return (column(Client, "reference", is_key=True), *(column(Client, name) for name in names), version)
+    names = (*CASE_FIELDS, *READ_ONLY[CASE], "legacy_id")
+    return (
+        column(Case, "reference", is_key=True),
+        column(Case, "client", is_key=True),
+        column(Client, "full_name", through="client__"),
+        *(column(Case, name) for name in names if name != "full_name"),
+        version,
+    )
+
+
+def _of_other(other: type[models.Model], taken: set[str]) -> Iterable[Column]:
+    """The columns of the cases of a client, of the client of a case; not those that the list has itself."""
+    through = f"{CASES if other is Case else CLIENTS}__"
+    passed_over = {"client", "full_name"} if other is Case else {"reference", "full_name"}
+    for each in _own(other):
+        if each.name not in passed_over:
+            made = column(other, each.name, through=through, is_key=each.is_key)
+            yield replace(made, name=f"{other._meta.model_name}.{each.name}", is_ambiguous=each.name in taken)
+
+
+def is_own(column: Column) -> bool:
+    """Of the list's own rows; also the client's name, which a list of cases always had."""
+    return "." not in column.name
+
+
+def chosen(model: type[models.Model], names: Iterable[str] = ()) -> list[Column]:
+    """The named columns in that order, behind those that an import knows the rows by and before the rows' versions; all
+    of the list's own for no names."""
+    known = {each.name: each for each in columns_of(model)}
+    picked = [known[name] for name in dict.fromkeys(names or ()) if name in known]
+    picked = picked or [each for each in known.values() if is_own(each)]
+    owners = {each.owner for each in picked if not is_own(each)}
+    keys = [each for each in known.values() if each.is_key and (is_own(each) or each.owner in owners)]
+    lead = [each for each in keys if each not in picked]
+    together = [*lead, *picked]
+    return sorted(together, key=lambda each: each.kind == Kind.VERSION)

@@ -1,16 +1,18 @@
 """Rows of a list as typed values: text, Decimal, int, date, datetime, or None for an empty cell. One query whatever the
-number of rows, and only the chosen columns are fetched, so nothing is decrypted that is not in the file."""
+number of rows, and only the chosen columns are fetched, so nothing is decrypted that is not in the file. A list of clients
+with columns of their cases has a row for each case, and one for each client without any."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from django.db.models import QuerySet
+from django.db.models import FilteredRelation, OuterRef, Q, QuerySet, Subquery
 
 from crm.encryption import Unreadable
-from crm.exports.columns import Column, Kind
+from crm.exports.columns import CASES, Column, Kind
 from crm.exports.summary import Line, Summary
-from crm.models import User
+from crm.models import Case, Client, User
+from crm.models.base import sees_all_cases
 from crm.search import fold
 from crm.spreadsheet import TOO_LONG_MARK, escape_cell
 
@@ -37,10 +39,10 @@ class Table:
 
     @property
     def header(self) -> list[str]:
-        return [column.label for column in self.columns]
+        return [column.header for column in self.columns]
 
     def __iter__(self) -> Iterator[list]:
-        people = user_names() if any(column.field.related_model is User for column in self.columns) else {}
+        people = user_names(self.columns)
         shows = [_shower(column, people) for column in self.columns]
         parts, start = [], 0
         for column in self.columns:
@@ -49,12 +51,32 @@ class Table:
         paths = [path for column in self.columns for path in column.paths]
         if self.client_path:
             paths.append(self.client_path)
-        for number, values in enumerate(self.rows.values_list(*paths).iterator(chunk_size=CHUNK)):
+        for number, values in enumerate(self._values(paths).iterator(chunk_size=CHUNK)):
             if number % CHUNK == 0:
                 self.progress(number)
             if self.client_path:
                 self.clients.add(values[-1])
             yield [show(*values[part]) for show, part in zip(shows, parts, strict=True)]
+
+    def _values(self, paths: list[str]) -> QuerySet:
+        versions = {column.paths[0]: column.owner for column in self.columns if column.kind == Kind.VERSION}
+        rows = self.rows.annotate(**{path: _newest(self.rows.model, owner) for path, owner in versions.items()})
+        return rows.values_list(*paths)
+
+
+def with_cases(clients: QuerySet, user) -> QuerySet:
+    """Joined to those of their cases that `user` sees (None: all), as `its_case`."""
+    if user is None or sees_all_cases(user):
+        return clients.annotate(**{CASES: FilteredRelation("cases")})
+    own = Q(cases__adviser=user) | Q(cases__stand_in=user)
+    return clients.annotate(**{CASES: FilteredRelation("cases", condition=own)})
+
+
+def _newest(model, owner) -> Subquery:
+    """The newest history row of the row, of its case or of its client."""
+    key = {(Client, Case): f"{CASES}__pk", (Case, Client): "client_id"}.get((model, owner), "pk")
+    history = owner.history.model.objects.filter(id=OuterRef(key)).order_by("-history_id")
+    return Subquery(history.values("history_id")[:1])
 
 
 def _shower(column: Column, people: dict[int, str]):
@@ -64,7 +86,7 @@ def _shower(column: Column, people: dict[int, str]):
     kind, show = column.kind, column.show
     if kind in (Kind.TEXT, Kind.CODE):
         return lambda *values: text_cell(show(*values))
-    if least := SIGN_UP_TO.get(kind):
+    if not column.is_plain and (least := SIGN_UP_TO.get(kind)):
         return lambda *values: _with_sign(text_or(show(*values)), least)
     return lambda *values: text_or(show(*values))
 
@@ -95,9 +117,15 @@ def _with_sign(value, least: Decimal):
     return value
 
 
-def user_names() -> dict[int, str]:
-    """The name by which an import finds the same person again: the full name, or the user name where two share it."""
+def user_names(columns: list[Column]) -> dict[int, str]:
+    """The name by which an import finds the same person again: the full name, or the user name where two share it and where
+    a machine reads. Empty where no column is of people."""
+    of_people = [column for column in columns if column.field.related_model is User]
+    if not of_people:
+        return {}
     people = list(User.objects.all())
+    if of_people[0].is_plain:
+        return {user.pk: user.username for user in people}
     taken: dict[str, int] = {}
     for user in people:
         for name in {fold(user.get_full_name()), fold(user.email), fold(user.username)}:

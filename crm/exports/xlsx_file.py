@@ -30,6 +30,7 @@ _FORMATS = {
     Kind.RATE: "0.00#",
     Kind.NUMBER: "0.00",
     Kind.INTEGER: "0",
+    Kind.VERSION: "0",
     Kind.DATE: r"d\.m\.yyyy",
     Kind.MOMENT: r"d\.m\.yyyy\ h:mm",
 }
@@ -39,6 +40,8 @@ _FIRST_FORMAT_ID = 164  # lower ones are built in
 # What XML cannot say is written _xHHHH_, so a text that looks like that is escaped too.
 _UNWRITABLE = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]|_(?=x[0-9a-fA-F]{4}_)")
 _ROWS_AT_ONCE = 200
+# An import reads it; nobody else needs to see it.
+_HIDDEN = ' hidden="1"'
 _XML = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
 _MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 _OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
@@ -94,7 +97,8 @@ def column_letters(index: int) -> str:
 
 def _sheet_start(table: Table) -> str:
     columns = "".join(
-        f'<col min="{number}" max="{number}" width="{column.width}" style="{_style(column)}" customWidth="1"/>'
+        f'<col min="{number}" max="{number}" width="{column.width}" style="{_style(column)}" customWidth="1"'
+        f"{_HIDDEN if column.kind == Kind.VERSION else ''}/>"
         for number, column in enumerate(table.columns, start=1)
     )
     header = "".join(

@@ -18,8 +18,8 @@ from django.utils import timezone
 
 from crm.choices import RunState
 from crm.exceptions import NotAllowed
-from crm.imports import duplicates, own, people
-from crm.imports.columns import PEOPLE, recognise
+from crm.imports import combined, duplicates, own, people
+from crm.imports.columns import COMBINED, PEOPLE, recognise
 from crm.imports.plans import Outcome, Plan, sha256
 from crm.imports.problems import RowProblem, UnusableFile
 from crm.imports.reading import read
@@ -57,6 +57,8 @@ def check(content: bytes, file_name: str, user=None, *, on=None) -> Plan:
             rows.append(row)
     if layout.kind == PEOPLE:
         people.plan_people(plan, reader, rows, on=on)
+    elif layout.kind == COMBINED:
+        combined.plan_combined(plan, reader, rows, user, on=on)
     else:
         own.plan_own(plan, reader, rows, user, on=on)
     duplicates.report(plan, [item for item in plan.items if item.is_new and item.client.pk is None], user)

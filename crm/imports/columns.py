@@ -1,12 +1,14 @@
 """Which column of a spreadsheet means which field: the older CRM's nine names, what Czech offices write above their
 columns, and the names and labels (Czech and English) of our own fields, as the exports write them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 
 from django.db import models
 from django.utils import translation
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from crm.imports import parsers
 from crm.imports.problems import WARNING, RowProblem, UnusableFile
@@ -14,7 +16,7 @@ from crm.imports.reading import Sheet
 from crm.models import Case, Client
 from crm.search import fold
 
-PEOPLE, CLIENTS, CASES = "people", "clients", "cases"
+PEOPLE, CLIENTS, CASES, COMBINED = "people", "clients", "cases", "combined"
 CLIENT, CASE = "client", "case"
 
 CLIENT_FIELDS = (
@@ -30,6 +32,9 @@ CASE_FIELDS = (
     "contract_number", "dti", "dsti_percent",
 )  # fmt: skip
 KEYS = ("reference", "legacy_id")
+# The newest history row of the record when it was exported.
+ROW_VERSION = "row_version"
+row_version = models.BigIntegerField(gettext_lazy("row version"), name=ROW_VERSION)
 # Written by exports for the reader; the office's own business to keep, so an import neither takes nor mentions them.
 READ_ONLY = {
     CLIENT: ("portal_user", "restricted_at", "anonymised_at", "created_at", "updated_at"),
@@ -95,7 +100,8 @@ class Column:
 
 @dataclass(slots=True)
 class Layout:
-    """`kind` decides what a row is: PEOPLE (a new client with a case), CLIENTS or CASES (rows of our own exports)."""
+    """`kind` decides what a row is: PEOPLE (a new client with a case), CLIENTS, CASES or COMBINED (rows of our own exports;
+    the last of a client and one of his cases)."""
 
     kind: str
     columns: list[Column]
@@ -114,12 +120,39 @@ def _labels(owner: str) -> dict[str, str]:
     """Folded name or label -> field name."""
     model, names = (Client, CLIENT_FIELDS) if owner == CLIENT else (Case, ("client", *CASE_FIELDS))
     found = {}
-    for name in (*READ_ONLY[owner], *KEYS, *names):
-        for language in ("en", "cs"):
-            with translation.override(language):
-                found[folded(str(model._meta.get_field(name).verbose_name))] = name
+    for name in (ROW_VERSION, *READ_ONLY[owner], *KEYS, *names):
+        for label in _written(model, name):
+            found[folded(label)] = name
         found[folded(name)] = name
     return found
+
+
+def _written(model: type[models.Model], name: str, write=str) -> list[str]:
+    """The field's label in each language, as `write` makes a header of it."""
+    found = []
+    for language in ("en", "cs"):
+        with translation.override(language):
+            named = row_version if name == ROW_VERSION else model._meta.get_field(name)
+            found.append(write(str(named.verbose_name)))
+    return found
+
+
+def whose(label: str, model: type[models.Model]) -> str:
+    """A header that a client's list and a case's would both have, where one holds columns of the other."""
+    return f"{label} ({model._meta.verbose_name})"
+
+
+@cache
+def _combined_labels(first: str) -> dict[str, tuple[str, str]]:
+    """Of a list of the `first` with columns of the other: what both have says whose it is in the other's columns."""
+    other, model = (CASE, Case) if first == CLIENT else (CLIENT, Client)
+    own, others = _labels(first), _labels(other)
+    found = {key: (other, name) for key, name in others.items()} | {key: (first, name) for key, name in own.items()}
+    for name in set(others.values()):
+        for label in _written(model, name, lambda label: whose(label, model)):
+            found[folded(label)] = (other, name)
+        found[folded(f"{other}.{name}")] = (other, name)
+    return found | {key: (CLIENT, "reference") for key, name in own.items() if name == "client"}
 
 
 @cache
@@ -136,16 +169,16 @@ def _people_labels() -> dict[str, tuple[str, str]]:
 def recognise(sheet: Sheet) -> tuple[Layout, list[RowProblem]]:
     """Raises UnusableFile when the header does not tell what the rows are; unknown columns are warnings."""
     keys = [folded(header) for header in sheet.header]
-    kind = _kind(set(keys))
+    kind, meaning = _kind(set(keys))
     layout = Layout(kind, [])
     problems = []
     for index, (header, key) in enumerate(zip(sheet.header, keys, strict=True)):
-        owner, name = _meaning(kind, key)
+        owner, name = meaning(key)
         if name is None:
             layout.unknown[index] = header
             if key not in map(folded, _IGNORED):
                 problems.append(_unknown(sheet, index, header))
-        elif name not in READ_ONLY[owner]:
+        elif name not in (ROW_VERSION, *READ_ONLY[owner]):
             if earlier := layout.column(name, owner):
                 raise UnusableFile(
                     _("Columns “%(first)s” and “%(second)s” mean the same. Leave one of them."),
@@ -164,23 +197,25 @@ def recognise(sheet: Sheet) -> tuple[Layout, list[RowProblem]]:
     return layout, [problem for problem in problems if problem]
 
 
-def _kind(keys: set[str]) -> str:
+def _kind(keys: set[str]) -> tuple[str, Callable[[str], tuple[str, str | None]]]:
+    """What a row is, and what a folded header means in it."""
     client, case = _labels(CLIENT), _labels(CASE)
     named = {name for key in keys if (name := client.get(key) or case.get(key)) in KEYS}
     if not named:
-        return PEOPLE
-    if any(case.get(key) == "client" for key in keys):
-        return CASES
+        return PEOPLE, lambda key: _people_labels().get(key, ("", None))
+    first = CASE if any(case.get(key) == "client" for key in keys) else CLIENT
+    combined = _combined_labels(first)
+    other = (CASE, "reference") if first == CLIENT else (CLIENT, ROW_VERSION)
+    if any(combined.get(key) == other for key in keys):
+        return COMBINED, lambda key: combined.get(key, ("", None))
     of_client = sum(client.get(key) in CLIENT_FIELDS for key in keys)
     of_case = sum(case.get(key) in CASE_FIELDS for key in keys)
-    return CASES if of_case > of_client else CLIENTS
+    if first == CASE or of_case > of_client:
+        return CASES, _of_case
+    return CLIENTS, lambda key: (CLIENT, client.get(key))
 
 
-def _meaning(kind: str, key: str) -> tuple[str, str | None]:
-    if kind == PEOPLE:
-        return _people_labels().get(key, ("", None))
-    if kind == CLIENTS:
-        return CLIENT, _labels(CLIENT).get(key)
+def _of_case(key: str) -> tuple[str, str | None]:
     name = _labels(CASE).get(key)
     if name is None and _labels(CLIENT).get(key) == "full_name":
         return CLIENT, "full_name"  # exports of cases show it beside the client's reference

@@ -21,11 +21,11 @@ from crm.choices import RunState
 from crm.exports import waiting
 from crm.models import AuditEntry, Case, Client, ExportedClient, ExportRun, JobRun, User
 from crm.tests import factories
-from crm.tests.exports.reading import csv_rows, xlsx_rows
+from crm.tests.exports.reading import csv_rows, plain_rows, xlsx_rows
 
 CLIENTS, CASES = reverse("admin:crm_client_changelist"), reverse("admin:crm_case_changelist")
 EXPORT = reverse("admin:crm_client_export")
-XLSX, CSV = "0", "1"
+XLSX, CSV, PLAIN_CSV = exports.XLSX, exports.CSV, exports.PLAIN_CSV
 
 
 @pytest.fixture
@@ -39,14 +39,14 @@ def browse(client):
 
 
 def chosen(*names, **values):
-    return {"format": CSV, "columns": names or ["full_name"], "resource": "0", **values}
+    return {"format": CSV, "columns": names or ["full_name"], **values}
 
 
 def test_a_manager_exports_the_list(browse, manager):
     factories.make_client("Alice Nováková")
     response = browse(manager).post(EXPORT, chosen("full_name", "email"))
     [row] = csv_rows(response.content)
-    assert list(row) == ["Reference", "Full name", "E-mail"]
+    assert list(row) == ["Reference", "Full name", "E-mail", "Row version"]
     assert row["Full name"] == "Alice Nováková"
 
 
@@ -67,6 +67,33 @@ def test_the_page_offers_every_column_and_says_how_many_rows(browse, manager):
     content = response.content.decode()
     assert "Identity document issuer" in content
     assert "Always in the file" in content
+
+
+def test_a_machine_gets_names_of_fields_and_commas(browse, manager):
+    factories.make_client("Alice, Nováková")
+    response = browse(manager).post(EXPORT, chosen(format=PLAIN_CSV))
+    [row] = plain_rows(response.content)
+    assert (list(row), row["full_name"]) == (["reference", "full_name", "row_version"], "Alice, Nováková")
+    assert response["Content-Disposition"].endswith(f'-{ExportRun.objects.get().pk}.csv"')
+
+
+def test_columns_of_cases_are_offered_beside_those_of_clients_and_make_a_row_a_case(browse, manager):
+    case = factories.make_case()
+    factories.make_client("Without a case")
+    browser = browse(manager)
+    form = browser.get(EXPORT).context["form"]
+    offered = {name for name, _label in form.fields["columns"].choices}
+    assert {"full_name", "case.status"} <= offered and "case.status" not in form.initial["columns"]
+    rows = csv_rows(browser.post(EXPORT, chosen("full_name", "case.status")).content)
+    assert sorted(row["Reference (case)"] for row in rows) == ["", case.reference]
+
+
+def test_columns_of_cases_are_for_who_may_export_cases(browse, adviser):
+    adviser.groups.get().permissions.remove(Permission.objects.get(codename="export_case"))
+    browser = browse(adviser)
+    offered = {name for name, _label in browser.get(EXPORT).context["form"].fields["columns"].choices}
+    assert offered and not [name for name in offered if name.startswith("case.")]
+    assert browser.post(EXPORT, chosen("case.status")).context["form"].errors["columns"]
 
 
 @pytest.mark.parametrize("role", [roles.ASSISTANT, roles.AUDITOR])
@@ -137,7 +164,7 @@ def test_a_run_is_recorded_with_who_and_what(browse, manager):
     browse(manager).post(EXPORT, chosen("email"))
     run = ExportRun.objects.get()
     assert (run.user, run.model, run.format, run.rows, run.columns) == (
-        manager, "client", "csv", 1, ["reference", "email"],
+        manager, "client", "csv", 1, ["reference", "email", "row_version"],
     )  # fmt: skip
     assert len(run.sha256) == 64
 
@@ -462,7 +489,7 @@ def test_the_permissions_are_there_to_be_given(db):
 def test_the_cases_list_exports_too(browse, manager):
     case = factories.make_case(adviser=manager)
     response = browse(manager).post(reverse("admin:crm_case_export"), chosen("status"))
-    assert csv_rows(response.content) == [
-        {"Reference": case.reference, "Client": case.client.reference, "Status": "Open"}
-    ]
+    [row] = csv_rows(response.content)
+    assert row.pop("Row version") == str(case.history.first().history_id)
+    assert row == {"Reference": case.reference, "Client": case.client.reference, "Status": "Open"}
     assert Case.objects.count() == 1

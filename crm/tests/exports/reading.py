@@ -25,3 +25,7 @@ def xlsx_rows(content: bytes) -> list[dict]:
 
 def csv_rows(content: bytes) -> list[dict]:
     return list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), delimiter=";"))
+
+
+def plain_rows(content: bytes) -> list[dict]:
+    return list(csv.DictReader(io.StringIO(content.decode(), newline="")))

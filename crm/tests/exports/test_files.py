@@ -65,7 +65,7 @@ def test_a_workbook_has_a_bold_frozen_header_with_filters_and_widths(client):
     found = sheet(export(Client.objects.all(), "xlsx"))
     assert all(cell.font.b for cell in found[1])
     assert found.freeze_panes == "A2"
-    assert found.tables["Data"].ref == found.tables["Data"].autoFilter.ref == "A1:Z2"
+    assert found.tables["Data"].ref == found.tables["Data"].autoFilter.ref == "A1:AA2"
     assert found.column_dimensions["B"].width == 28
 
 
@@ -73,13 +73,13 @@ def test_empty_values_have_no_cell_at_all(client):
     with zipfile.ZipFile(io.BytesIO(export(Client.objects.all(), "xlsx"))) as archive:
         xml = archive.read("xl/worksheets/sheet1.xml").decode()
     row = re.search(r'<row r="2">(.*)</row>', xml)[1]
-    # Reference, name, phone, postal code, created, updated.
-    assert row.count("<c ") == 6
+    # Reference, name, phone, postal code, created, updated, version.
+    assert row.count("<c ") == 7
 
 
 def test_an_empty_list_is_a_workbook_with_a_header(db):
     found = sheet(export(Client.objects.all(), "xlsx"))
-    assert (found.max_row, found.tables["Data"].ref) == (1, "A1:Z2")
+    assert (found.max_row, found.tables["Data"].ref) == (1, "A1:AA2")
 
 
 def test_totals_stand_beside_the_table(case, client):
