@@ -13,9 +13,11 @@ from crm.choices import CaseStatus
 from crm.encryption import Unreadable
 from crm.imports import parsers, people
 from crm.imports.columns import CASE, CLIENT, CLIENTS, KEYS, Column
+from crm.imports.drafts import Draft, NewItem
 from crm.imports.plans import Item, Outcome, Plan
 from crm.imports.problems import WARNING, UnreadableValue
 from crm.imports.reading import Row
+from crm.imports.shelf import Shelf
 from crm.imports.values import RowReader
 from crm.models import Case, CaseStep, Client, SearchToken
 from crm.models.steps import LENDER_SELECTION
@@ -46,6 +48,7 @@ class _Planner:
         ]
         self.seen: dict[int, int] = {}
         self.new_ids: dict[str, int] = {}
+        self.shelf = Shelf()
 
     def visible(self, model):
         return model.objects.all() if self.user is None else model.objects.visible_to(self.user)
@@ -115,7 +118,7 @@ class _Planner:
                 continue
             values = self.reader.values(row, [column])
             is_bad, lender_text = is_bad or values.is_bad, lender_text or values.lender_text
-            value = values.given.get((column.owner, column.name))
+            value = values.of(column.owner).get(column.name)
             if value is not None and value != stored:
                 changes[column.name] = value
                 if reason := forbidden(target, column.name, value):
@@ -148,7 +151,7 @@ class _Clients(_Planner):
     def belongs(self, row: Row, target: Client) -> bool:
         return True
 
-    def new(self, row: Row, legacy_id: str) -> Item | None:
+    def new(self, row: Row, legacy_id: str) -> NewItem | None:
         values = self.reader.values(row, self.columns)
         name = self.whole.layout.column("full_name")
         if name is None or row.cell(name.index) is None:
@@ -157,7 +160,7 @@ class _Clients(_Planner):
         self.whole.outcomes[row.number] = Outcome.ERROR if values.is_bad else Outcome.CREATE
         if values.is_bad:
             return None
-        return Item(row.number, client=Client(legacy_id=legacy_id or None, **values.of(CLIENT)))
+        return NewItem(row.number, self.shelf, client=values.draft(CLIENT, legacy_id=legacy_id or None))
 
     def finish(self, items: list[Item]) -> None:
         """A new row is somebody known, and skipped with a warning, where each of its cells says what a client of that
@@ -183,10 +186,10 @@ class _Clients(_Planner):
         self.reader.report(self.rows[row], None, reason, WARNING)
         self.whole.outcomes[row] = Outcome.SKIP
 
-    def is_identified(self, client: Client) -> bool:
+    def is_identified(self, client: Draft) -> bool:
         return client.legacy_id is None and any(getattr(client, name) for name in IDENTIFYING)
 
-    def is_same(self, client: Client, stored: Client) -> bool:
+    def is_same(self, client: Draft, stored: Client) -> bool:
         names = [column.name for column in self.columns]
         return all(not getattr(client, name) or getattr(client, name) == getattr(stored, name) for name in names)
 
@@ -221,7 +224,7 @@ class _Cases(_Planner):
         cell = row.cell(self.name.index) if self.name else None
         return cell is None or says(cell, client.full_name)
 
-    def new(self, row: Row, legacy_id: str) -> Item | None:
+    def new(self, row: Row, legacy_id: str) -> NewItem | None:
         digest = self.digests.get(row.number, "")
         if digest and digest in self.imported:
             self.whole.outcomes[row.number] = Outcome.SKIP
@@ -238,10 +241,11 @@ class _Cases(_Planner):
             self.whole.outcomes[row.number] = Outcome.ERROR
             return None
         case = people.new_case(self.whole, self.reader, row, values, on=self.on)
-        case.client, case.legacy_id, case.import_digest = client, legacy_id or None, digest
+        case.given |= {"legacy_id": legacy_id or None, "import_digest": digest}
         self.imported.add(digest)
         self.whole.outcomes[row.number] = Outcome.CREATE
-        return Item(row.number, client, case, lender_text=values.lender_text)
+        owner = Draft(Client, {"reference": client.reference, "full_name": client.full_name}, client.pk)
+        return NewItem(row.number, self.shelf, client=owner, case=case, lender_text=values.lender_text)
 
     def finish(self, items: list[Item]) -> None:
         """A lender's text that is kept already changes nothing."""

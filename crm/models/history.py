@@ -34,6 +34,7 @@ from crm.models.operations import (
 
 CREATED, CHANGED, DELETED = "+", "~", "-"
 CHUNK = 500  # SQLite takes few parameters in old versions
+CHUNK_OF_ARRAY = 5000
 # Sent with `keys` and `history_type` after history rows of `sender` were written, in their transaction.
 recorded = Signal(use_caching=True)
 _by_hand: contextvars.ContextVar[bool] = contextvars.ContextVar("history by hand", default=False)
@@ -178,9 +179,13 @@ def record(model: type[models.Model], keys: Iterable, history_type: str) -> None
     )
     constants = [columns.convert(name, value) for name, value in zip(EXTRA, extra, strict=True)]
     with transaction.atomic(savepoint=False), connection.cursor() as cursor:
-        for chunk in itertools.batched(keys, CHUNK):
-            marks = ", ".join(["%s"] * len(chunk))
-            cursor.execute(columns.copy % marks, [*constants, *chunk])
+        if connection.vendor == "postgresql":
+            for chunk in itertools.batched(keys, CHUNK_OF_ARRAY):
+                cursor.execute(columns.copy % "= ANY(%s)", [*constants, list(chunk)])
+        else:
+            for chunk in itertools.batched(keys, CHUNK):
+                marks = ", ".join(["%s"] * len(chunk))
+                cursor.execute(columns.copy % f"IN ({marks})", [*constants, *chunk])
         if columns.has_many_to_many:
             _record_many_to_many(model, keys)
         enter(active, at, model, history_type, len(keys))
@@ -216,7 +221,7 @@ def _columns(model: type[models.Model]) -> _Columns:
     table, key = quote(model._meta.db_table), quote(model._meta.pk.column)
     copy = (
         f"INSERT INTO {quote(history._meta.db_table)} ({targets}) SELECT {values} FROM {table} "  # noqa: S608
-        f"WHERE {key} IN (%s) ORDER BY {key}"
+        f"WHERE {key} %s ORDER BY {key}"
     )
     return _Columns(copy, stored(history, list(EXTRA)), bool(history._history_m2m_fields))
 

@@ -162,8 +162,8 @@ def tell(kind: str, *, case: Case | None = None, client: Client | None = None, s
 
 
 def tell_of_many(kind: str, rows: Sequence, *, by=None, had: Mapping[int, Sequence] | None = None) -> None:
-    """One notice a person, however many cases or clients (an import, a bulk edit); clients are told nothing. In the
-    caller's transaction, three queries."""
+    """One notice a person, however many cases or clients (an import, a bulk edit), or whatever stands for them with a pk
+    and the keys of whose they are; clients are told nothing. In the caller's transaction, three queries."""
     if rows:
         Notice.objects.bulk_create(_notices(rule_of(kind), rows, by, had or {}))
 
@@ -173,7 +173,7 @@ def _notices(rule: NoticeRule, rows: Sequence, by, had: Mapping[int, Sequence]) 
     of = "client" if rule.kind in OF_CLIENTS else "case"
     return [
         Notice(
-            **({of: each.rows[0]} if len(each.rows) == 1 else {}),
+            **({f"{of}_id": each.rows[0].pk} if len(each.rows) == 1 else {}),
             user=each.user,
             kind=rule.kind,
             count=len(each.rows),

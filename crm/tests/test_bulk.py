@@ -81,3 +81,27 @@ def test_amounts_and_dates_come_back_as_they_were_given():
     convert = bulk.stored(Property, names)
     bulk.insert_rows(Property, names, [tuple(convert(*pair) for pair in zip(names, values, strict=True))])
     assert Property.objects.values_list(*names[4:]).get() == values[4:]
+
+
+def test_columns_are_stored_as_rows_would_be():
+    case = factories.make_case()
+    columns = {
+        "case_id": [case.pk] * 2,
+        "kind": ["flat", "house"],
+        "address": ["Dlouhá 1", ""],
+        "cadastral_reference": ["", "č. 2"],
+        "valuation_czk": [Decimal("2000100.10"), None],
+        "valued_on": [None, factories.TODAY],
+        "valid_until": [None, None],
+    }
+    bulk.insert_columns(Property, columns)
+    stored = Property.objects.order_by("pk").values(*columns)
+    assert {name: [row[name] for row in stored] for name in columns} == columns
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT address FROM crm_property ORDER BY id")
+        assert [text[:6] for (text,) in cursor.fetchall()] == ["gAAAAA", ""]
+
+
+def test_columns_of_different_lengths_are_refused():
+    with pytest.raises(ValueError):
+        bulk.insert_columns(Lender, {"name": ["A", "B"], "business_id": [""]})
