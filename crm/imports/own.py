@@ -48,7 +48,7 @@ class _Planner:
         ]
         self.seen: dict[int, int] = {}
         self.new_ids: dict[str, int] = {}
-        self.shelf = Shelf()
+        self.shelf, self.row_digests = Shelf(), people.RowDigests(plan)
 
     def visible(self, model):
         return model.objects.all() if self.user is None else model.objects.visible_to(self.user)
@@ -173,7 +173,7 @@ class _Clients(_Planner):
         for row, digest in names.items():
             namesakes = [clients[owner] for found, owner in owners if bytes(found) == digest and owner in clients]
             same = next((each.reference for each in namesakes if self.is_same(new[row].client, each)), "")
-            cells = people.row_digest(self.whole, self.rows[row])
+            cells = self.row_digests.of(self.rows[row])
             if same:
                 self.leave_out(row, _("Every cell is equal to %(where)s, so it was left out.") % {"where": same})
             elif earlier := self.equal.get(cells):
@@ -203,7 +203,7 @@ class _Cases(_Planner):
         references = [self.client_reference(row) for row in rows]
         self.clients = {each.reference: each for each in self.visible(Client).filter(reference__in=references)}
         unkeyed = [row for row in rows if not self.key(row, self.reference) and not self.key(row, self.legacy)]
-        self.digests = {row.number: people.row_digest(self.whole, row) for row in unkeyed}
+        self.digests = {row.number: self.row_digests.of(row) for row in unkeyed}
         self.imported = people.known_digests(list(self.digests.values()))
 
     def client_reference(self, row: Row) -> str:

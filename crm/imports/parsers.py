@@ -5,7 +5,6 @@ the reason and the cure; only an empty cell (and an amount of 0, which means "un
 import datetime
 import math
 import re
-import unicodedata
 from decimal import ROUND_HALF_UP, Decimal
 
 from django.utils.translation import gettext as _
@@ -31,6 +30,8 @@ SMALLEST_PERCENT = 3
 SMALLEST_RATE = Decimal("0.3")
 
 _SPACES = re.compile(r"[\s\u00a0\u202f\u2007\u2009\u200a\u200b\ufeff]+")
+# Control characters and halves of a character.
+_UNSTORABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
 _MINUS = str.maketrans({"\u2212": "-", "\u2013": "-", "\uff0d": "-", "\u2010": "-", "\u2011": "-"})
 _CURRENCY = re.compile(r"^(kč|kc|czk)\s*|\s*(kč|kc|czk|korun|koruny)\.?$", re.IGNORECASE)
 _MULTIPLES = {
@@ -60,6 +61,10 @@ _TIME = r"(?:[T ]\s*[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?\s*(?:Z|[+-]
 _YEAR_FIRST = re.compile(rf"([0-9]{{4}})\s*([-/.])\s*([0-9]{{1,2}})\s*\2\s*([0-9]{{1,2}}){_TIME}", re.IGNORECASE)
 _DAY_FIRST = re.compile(rf"([0-9]{{1,2}})\s*([-/.])\s*([0-9]{{1,2}})\s*\2\s*([0-9]{{4}}){_TIME}", re.IGNORECASE)
 _DAY_MONTH_NAME = re.compile(r"([0-9]{1,2})\.?\s*([a-z]+)\.?\s*([0-9]{4})")
+# As a CSV has them, in English and Czech; in a workbook they are cells of a kind of their own.
+_ERROR = re.compile(
+    r"#(REF!|N/A|DIV/0!|NAME\?|VALUE!|NUM!|NULL!|SPILL!|CALC!|ODKAZ!|NÁZEV\?|HODNOTA!|ČÍSLO!|DĚLENÍ_NULOU!)"
+)
 _SHORT_YEAR = re.compile(r"[0-9]{1,2}\s*[-/.]\s*[0-9]{1,2}\s*[-/.]\s*[0-9]{2}")
 
 
@@ -88,16 +93,17 @@ def text(cell: object, warn=ignore) -> str:
     if is_empty(cell):
         return ""
     if isinstance(cell, CellError):
-        raise UnreadableValue(_("The cell holds a spreadsheet's error. Repair its formula or type the value."))
+        raise UnreadableValue(_an_error())
     if not isinstance(cell, str):
         warn(_("The cell is a number or a date where text is meant; leading zeros may be missing."))
         return shown(cell)
     found = unescape_cell(cell.strip())
+    if _ERROR.fullmatch(found):
+        raise UnreadableValue(_an_error())
     if is_token(found):
         raise UnreadableValue(CiphertextRefused.message)
-    for char in found:
-        if (char < " " and char not in "\t\n\r") or unicodedata.category(char) == "Cs":
-            raise UnreadableValue(_("The text has characters that cannot be stored. Type it again."))
+    if _UNSTORABLE.search(found):
+        raise UnreadableValue(_("The text has characters that cannot be stored. Type it again."))
     return found.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -196,6 +202,8 @@ def _number(cell: object, *, money: bool = False) -> Decimal | None:
         return Decimal(_number_text(cell))
     if not isinstance(cell, str) or isinstance(cell, CellError):
         raise UnreadableValue(_not_a_number())
+    if _PLAIN.fullmatch(cell):  # as nearly all are, so nothing else is looked for
+        return _below_largest(_magnitude(cell, whole=False, scaled=not money))
     written = _SPACES.sub(" ", unescape_cell(cell.strip())).strip().translate(_MINUS)
     factor, whole = 1, False
     if money:
@@ -211,10 +219,13 @@ def _number(cell: object, *, money: bool = False) -> Decimal | None:
         written = written.removesuffix("%").rstrip()
     sign = -1 if written.startswith("-") else 1
     written = written.lstrip("+-").lstrip() if written[:1] in "+-" and written[1:2] not in "+-" else written
-    magnitude = _magnitude(written, whole=whole, scaled=factor > 1 or not money)
+    return sign * factor * _below_largest(_magnitude(written, whole=whole, scaled=factor > 1 or not money))
+
+
+def _below_largest(magnitude: Decimal) -> Decimal:
     if magnitude >= LARGEST:
         raise UnreadableValue(_not_a_number())
-    return sign * factor * magnitude
+    return magnitude
 
 
 def _magnitude(written: str, *, whole: bool, scaled: bool) -> Decimal:
@@ -266,6 +277,10 @@ def in_range(day: datetime.date) -> datetime.date:
             _("The year has to be between %(first)s and %(last)s."), first=EARLIEST_YEAR, last=LATEST_YEAR
         )
     return day
+
+
+def _an_error() -> str:
+    return _("The cell holds a spreadsheet's error. Repair its formula or type the value.")
 
 
 def _not_a_date() -> str:

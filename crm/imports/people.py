@@ -1,7 +1,7 @@
 """The older CRM's nine-column layout and its like: no reference, so every row is a new client with a case. A row that
 was imported before, equal in every cell, is skipped; a name alone never says that two people are one."""
 
-import json
+from json.encoder import encode_basestring as _quoted
 
 from django.utils.translation import gettext as _
 
@@ -14,7 +14,7 @@ from crm.imports.plans import Outcome, Plan
 from crm.imports.problems import WARNING, RowProblem
 from crm.imports.reading import Row
 from crm.imports.shelf import Shelf
-from crm.imports.values import RowReader, RowValues
+from crm.imports.values import MOST_KNOWN, RowReader, RowValues
 from crm.models import Case
 
 BATCH = 500
@@ -22,15 +22,33 @@ BATCH = 500
 _STATUSES_TAKEN = (CaseStatus.OPEN, CaseStatus.DECLINED, CaseStatus.WITHDRAWN)
 
 
-def row_digest(plan: Plan, row: Row) -> str:
-    """Keyed, since a row is personal data: it shows equality and nothing else. The order of columns does not matter,
-    nor does one that is empty or missing, nor which kind of space a program writes; unknown columns count, so rows
-    that differ anywhere are not equal."""
-    names = {column.index: f"{column.owner}.{column.name}" for column in plan.layout.columns}
-    names |= {index: f"?{folded(header)}" for index, header in plan.layout.unknown.items() if header != REASON_COLUMN}
-    cells = {name: " ".join(parsers.shown(row.cell(index)).split()) for index, name in names.items()}
-    text = json.dumps(sorted((name, cell) for name, cell in cells.items() if cell), ensure_ascii=False)
-    return search.digest("row", text).hex()
+class RowDigests:
+    """Keyed digests of rows, since a row is personal data: they show equality and nothing else. The order of columns does
+    not matter, nor does one that is empty or missing, nor which kind of space a program writes; unknown columns count, so
+    rows that differ anywhere are not equal."""
+
+    def __init__(self, plan: Plan):
+        names = {f"{column.owner}.{column.name}": column.index for column in plan.layout.columns}
+        unknown = plan.layout.unknown.items()
+        names |= {f"?{folded(header)}": index for index, header in unknown if header != REASON_COLUMN}
+        # What each cell adds to the JSON of the row's names and cells.
+        self._columns = [(index, f"[{_quoted(name)}, ", {}) for name, index in sorted(names.items())]
+
+    def of(self, row: Row) -> str:
+        cells, parts = row.cells, []
+        for index, start, known in self._columns:
+            cell = cells[index] if index < len(cells) else None
+            if cell is None or cell == "":
+                continue
+            part = known.get(cell) if type(cell) is str else None
+            if part is None:
+                text = " ".join(parsers.shown(row.cell(index)).split())
+                part = f"{start}{_quoted(text)}]" if text else ""
+                if type(cell) is str and len(known) < MOST_KNOWN:
+                    known[cell] = part
+            if part:
+                parts.append(part)
+        return search.digest("row", f"[{', '.join(parts)}]").hex()
 
 
 def known_digests(digests: list[str]) -> set[str]:
@@ -43,7 +61,8 @@ def known_digests(digests: list[str]) -> set[str]:
 
 
 def plan_people(plan: Plan, reader: RowReader, rows: list[Row], *, on) -> None:
-    digests = [row_digest(plan, row) for row in rows]
+    of_rows = RowDigests(plan)
+    digests = [of_rows.of(row) for row in rows]
     stored = known_digests(digests)
     in_file: dict[str, int] = {}
     shelf = Shelf()

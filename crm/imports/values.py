@@ -1,7 +1,8 @@
 """One cell under a known column -> the value of that field, checked as a form would check it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 
 from django.core.exceptions import ValidationError
 from django.db import models
@@ -52,19 +53,28 @@ def _users() -> dict[str, User | None]:
 
 def read(column: Column, cell: object, lookups: Lookups, warn=parsers.ignore):
     """Raises UnreadableValue, also for a value that the form of this field would refuse. Empty gives "" or None."""
+    return reader_of(column, lookups)(cell, warn)
+
+
+def reader_of(column: Column, lookups: Lookups) -> Callable:
+    """What reads the cells of this column, as `read` does."""
     model_field = column.field
     if isinstance(model_field, models.ForeignKey):
-        return _related(column.name, cell, lookups, warn)
+        return partial(_related, column.name, lookups)
     if model_field.choices:
-        return _choice(model_field, cell, warn)
-    value = _parser(model_field)(cell, warn)
+        return partial(_choice, model_field)
+    return partial(_cleaned, model_field, _parser(model_field))
+
+
+def _cleaned(model_field: models.Field, parse: Callable, cell: object, warn):
+    value = parse(cell, warn)
     if value is None or value == "":
         return value
     try:
         value = model_field.clean(value, None)
     except ValidationError as error:
         raise UnreadableValue(" ".join(error.messages)) from error
-    if column.name in ("ltv_percent", "approved_ltv_percent") and value > HUNDRED:
+    if model_field.name in ("ltv_percent", "approved_ltv_percent") and value > HUNDRED:
         warn(_("LTV is over 100 %."))
     return value
 
@@ -83,7 +93,7 @@ def _parser(model_field: models.Field):
     return parsers.line if isinstance(model_field, models.CharField) else parsers.text
 
 
-def _related(name: str, cell: object, lookups: Lookups, warn):
+def _related(name: str, lookups: Lookups, cell: object, warn):
     written = parsers.line(cell, warn)
     if not written:
         return None
@@ -136,26 +146,22 @@ class RowValues:
         return Draft(Client if owner == CLIENT else Case, given)
 
 
-@dataclass(slots=True)
 class _Cells:
     """The cells of one column. What a text says is worked out once, where the column has not too many of them."""
 
-    column: Column
-    known: dict[str, tuple[object, tuple[str, ...]]] = field(default_factory=dict)
+    __slots__ = ("column", "known", "parse")
 
-    def read(self, row: Row, lookups: Lookups) -> tuple[object, tuple[str, ...]]:
-        """Value and warnings."""
-        cell = row.cells[self.column.index]
-        is_text = type(cell) is str
-        if is_text and (found := self.known.get(cell)) is not None:
-            return found
-        if row.cell(self.column.index) is None:
-            found = (None, ())
-        else:
-            warnings = []
-            found = (read(self.column, cell, lookups, warnings.append), tuple(warnings))
-        if is_text and len(self.known) < MOST_KNOWN:
-            self.known[cell] = found
+    def __init__(self, column: Column, lookups: Lookups):
+        self.column, self.parse = column, reader_of(column, lookups)
+        self.known: dict[str, tuple[object, list[str]]] = {}
+
+    def read(self, row: Row) -> tuple[object, list[str]]:
+        """Value and warnings, of a text that is not known."""
+        index = self.column.index
+        warnings: list[str] = []
+        found = (None if row.cell(index) is None else self.parse(row.cells[index], warnings.append), warnings)
+        if len(self.known) < MOST_KNOWN and type(row.cells[index]) is str:
+            self.known[row.cells[index]] = found
         return found
 
 
@@ -177,8 +183,11 @@ class RowReader:
             cell = cells[column.index] if column.index < len(cells) else None
             if cell is None or cell == "":
                 continue
+            of_column = self._cells.get(column.index)
+            if of_column is None or of_column.column is not column:
+                of_column = self._cells[column.index] = _Cells(column, self.lookups)
             try:
-                value, warnings = self._column(column).read(row, self.lookups)
+                value, warnings = (type(cell) is str and of_column.known.get(cell)) or of_column.read(row)
             except UnknownLender as unknown:
                 found.lender_text = parsers.line(cell)
                 self.report(row, column, str(unknown), WARNING)
@@ -191,9 +200,3 @@ class RowReader:
                 if value is not None and value != "":
                     found.given[column.owner][column.name] = value
         return found
-
-    def _column(self, column: Column) -> _Cells:
-        known = self._cells.get(column.index)
-        if known is None or known.column is not column:
-            known = self._cells[column.index] = _Cells(column)
-        return known

@@ -14,6 +14,11 @@ from django.utils import timezone
 from crm import catalogue, imports, workflow
 from crm.choices import CaseStatus, Source
 from crm.encryption import TOKEN_PREFIX
+from crm.imports.columns import recognise
+from crm.imports.people import RowDigests
+from crm.imports.plans import Plan
+from crm.imports.reading import Row, Sheet
+from crm.imports.workbook import CellError
 from crm.models import Case, CaseStep, Client, ImportRun
 from crm.tests.imports.workbooks import csv, xlsx
 
@@ -426,3 +431,18 @@ def test_an_xlsx_row_and_the_same_row_again_are_equal():
     content = xlsx(["jmeno", "datum", "cena"], ["Alice", datetime.date(2025, 5, 28), 2500000.5])
     imports.write(check(content, "a.xlsx"))
     assert check(content, "b.xlsx").skipped == 1
+
+
+def test_the_digest_of_a_row_stays_what_is_stored_of_earlier_imports():
+    header = ["jmeno", "datum", "naše", "Naše", "problem", "cena", ""]
+    rows = [
+        ["Alice \u00a0Nováková", "1.2.2025", ' „x" \\ \t', "", "why", 1.5, "beyond"],
+        ["Bob", datetime.datetime(2025, 2, 1), "a\u200b", "b\n\u2028c", None, CellError("#REF!"), None],
+        ["Eva\ud800", "x\x01", " ", "=1", "'=1", True, 7],
+    ]
+    sheet = Sheet(header, [Row(number, cells) for number, cells in enumerate(rows, start=2)])
+    digests = RowDigests(Plan("x.csv", "", sheet, recognise(sheet)[0]))
+    for _each in range(2):  # what is known of a column's cells changes nothing
+        assert [digests.of(row) for row in sheet.rows] == [
+            "73b58eefcae8929e2ca1b29d3d663677", "3210ef3a8a6f4c7aa3bb446037464c39", "ca0b4656de4cd2586b93794885371fa3",
+        ]  # fmt: skip
