@@ -265,6 +265,18 @@ class NoticeKind(TextChoices):
     WEEKLY_REPORT = "weekly_report", _("Weekly report")
 
 
+class OwnNotice(TextChoices):
+    """What only who asked for it is told, whatever the office's table says."""
+
+    EXPORT_READY = "export_ready", _("Regular export is ready")
+    EXPORT_FAILED = "export_failed", _("Regular export failed")
+
+
+class Rhythm(TextChoices):
+    WEEKLY = "weekly", _("Weekly")
+    MONTHLY = "monthly", _("Monthly")
+
+
 class NoticeChannel(TextChoices):
     BOTH = "both", _("E-mail and inbox")
     MAIL = "mail", _("E-mail")

@@ -45,12 +45,14 @@ _advise = (
     | _codes("delete", BUSINESS)
     | {"crm.approve_case", "crm.reject_case", "crm.withdraw_case", "crm.export_client", "crm.export_case"}
     | {"crm.view_exportrun"}  # his own
+    | _codes("view add change delete", ("exportschedule",))  # his own
 )
 _manage = (
     _advise
     | _codes("add change delete", CATALOGUE)
     | _codes("view change", RULES)
     | _codes("view", RUNS + AUDIT)
+    | {"crm.export_sensitive", "crm.share_exportpreset"}
     | {"crm.undo_operation", "crm.export_auditentry", "crm.resend_message"}
     | {"crm.import_client", "crm.import_case", "crm.hand_over_case", "crm.override_step_order", "crm.view_all_cases"}
     | {"crm.view_user"}

@@ -5,7 +5,7 @@ from django.utils import timezone
 from crm import jobs, notifications, outbox, radar, schedules, weekly
 from crm.audit import sealing, verifying
 from crm.exceptions import AuditNotWhole
-from crm.exports import waiting
+from crm.exports import regular, waiting
 from crm.models import Heartbeat
 from crm.notices import mails
 
@@ -63,6 +63,10 @@ def make_export(progress: jobs.Progress) -> dict:
     return waiting.make(progress)
 
 
+def send_exports(progress: jobs.Progress) -> dict:
+    return regular.send(timezone.now(), progress)
+
+
 def tidy_jobs(progress: jobs.Progress) -> dict:
     now = timezone.now()
     return {"runs": schedules.tidy(now), "notices": mails.tidy(now), "export_pieces": waiting.tidy(now)}
@@ -79,6 +83,7 @@ JOBS = {
         seal_audit,
         verify_audit,
         make_export,
+        send_exports,
         tidy_jobs,
     )
 }

@@ -31,7 +31,8 @@ class ExportRunAdmin(RunAdmin):
     list_display = ("created_at", "title", "kind", "by", "state_badge", "rows", "reason", "file")
     list_select_related = ("user", "job")
     list_defer = ("job__log", "job__arguments", "job__counts")
-    search_fields = ("model", "reason")
+    search_fields = ("model",)
+    list_encrypted = ("reason",)
     fields = (
         "created_at", "title", "kind", "by", "state_badge", "rows", "reason", "finished_at", "filtered", "header",
         "sha256", "operation_id", "message",

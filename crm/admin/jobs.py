@@ -141,6 +141,8 @@ COUNTS = {
     "seals": _("seals"),
     "runs": _("runs deleted"),
     "notices": _("notices deleted"),
+    "ordered": _("ordered"),
+    "told": _("told"),
     "export_pieces": _("pieces of exports deleted"),
 }
 

@@ -29,6 +29,7 @@ from crm.models import (
     Document,
     DocumentType,
     ExportRun,
+    ExportSchedule,
     FinanceItem,
     Identification,
     ImportRun,
@@ -104,6 +105,7 @@ def sidebar(request):
             [
                 (_("Imports"), "upload", ImportRun),
                 (_("Exports"), "download", ExportRun),
+                (_plural(ExportSchedule), "event_repeat", ExportSchedule),
                 (_("Messages"), "mail", MessageLog),
                 (_plural(NoticeRule), "campaign", NoticeRule),
                 (_plural(MessageText), "edit_note", MessageText),

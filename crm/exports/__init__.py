@@ -15,11 +15,12 @@ from django.db import DatabaseError, models, transaction
 from django.utils import timezone
 from django.utils.text import capfirst, slugify
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from crm import jobs
 from crm.audit import events
 from crm.choices import AuditKind, RunState
-from crm.exceptions import NotAllowed
+from crm.exceptions import NotAllowed, ReasonMissing
 from crm.exports import csv_file, plain_csv, xlsx_file
 from crm.exports.columns import CASES, Column, Kind, chosen, columns_of, is_own
 from crm.exports.summary import Line
@@ -30,7 +31,7 @@ from crm.models.bulk import insert_rows
 from crm.spreadsheet import escape_cell
 
 __all__ = [
-    "CSV", "ENDINGS", "FORMATS", "PLAIN_CSV", "XLSX", "chosen", "columns_of", "file_name", "fill", "filter_text",
+    "CSV", "ENDINGS", "FORMATS", "NO_REASON", "PLAIN_CSV", "REASON_LENGTH", "XLSX", "chosen", "columns_of", "file_name", "fill", "filter_text",
     "header_text", "is_own", "may_export", "model_of", "offered", "planned", "title_of", "with_cases", "write",
 ]  # fmt: skip
 
@@ -39,6 +40,8 @@ logger = logging.getLogger(__name__)
 XLSX, CSV, PLAIN_CSV = "xlsx", "csv", "plain_csv"
 FORMATS = {XLSX: xlsx_file, CSV: csv_file, PLAIN_CSV: plain_csv}
 ENDINGS = {XLSX: "xlsx", CSV: "csv", PLAIN_CSV: "csv"}
+NO_REASON = gettext_lazy("Some of these columns are sensitive: say what they are exported for.")
+SENSITIVE_RIGHT = "crm.export_sensitive"
 REASON_LENGTH = ExportRun._meta.get_field("reason").max_length
 CLIENT_PATHS = {Client: "pk", Case: "client_id"}
 
@@ -54,8 +57,14 @@ def may_export(user, model: type[models.Model]) -> bool:
 
 
 def offered(user, model: type[models.Model]) -> list[Column]:
-    """The columns that he may choose of: of another list only where he may export that."""
-    return [each for each in columns_of(model) if is_own(each) or may_export(user, each.owner)]
+    """The columns that he may choose of (None: the system, all of them): of another list only where he may export that,
+    sensitive ones only with their own right."""
+    return [each for each in columns_of(model) if user is None or _may_have(user, each)]
+
+
+def _may_have(user, column: Column) -> bool:
+    of_list = is_own(column) or may_export(user, column.owner)
+    return of_list and (not column.is_sensitive or user.has_perm(SENSITIVE_RIGHT))
 
 
 def model_of(run: ExportRun) -> type[models.Model]:
@@ -75,8 +84,8 @@ def write(
     queryset, target: BinaryIO, *, file_format: str, user=None, columns=None, filtered_by: dict | None = None, reason=""
 ) -> ExportRun:
     """Writes the rows of `queryset` that `user` sees (None: the system, all of them) into `target` and returns the record.
-    `filtered_by` goes into the record in the clear: ids and dates, no values of encrypted fields. Raises NotAllowed and
-    TooManyRows."""
+    `filtered_by` goes into the record in the clear: ids and dates, no values of encrypted fields. Raises NotAllowed,
+    ReasonMissing and TooManyRows."""
     run = planned(queryset.model, file_format, user, columns, filtered_by, reason)
     run.save()
     fill(run, queryset, target)
@@ -84,9 +93,12 @@ def write(
 
 
 def planned(model, file_format: str, user, columns, filtered_by: dict | None, reason: str = "") -> ExportRun:
-    """The record of an export that has not begun, not saved yet. Raises NotAllowed."""
-    picked = chosen(model, columns)
+    """The record of an export that has not begun, not saved yet; without `columns` of all of the list's own that he may
+    have. Raises NotAllowed, and ReasonMissing where one is sensitive."""
+    picked = chosen(model, columns or [each.name for each in offered(user, model) if is_own(each)])
     _refuse(model, picked, user)
+    if not reason.strip() and any(each.is_sensitive for each in picked):
+        raise ReasonMissing(NO_REASON)
     return ExportRun(
         user=user,
         user_name=user.get_display_name() if user else "",
@@ -100,14 +112,8 @@ def planned(model, file_format: str, user, columns, filtered_by: dict | None, re
 
 
 def _refuse(model, columns: list[Column], user) -> None:
-    """Of each list that the file tells of its person needs the permission (None: the system)."""
-    if user is not None and not all(may_export(user, each) for each in {model, *_lists(columns)}):
+    if user is not None and not (may_export(user, model) and all(_may_have(user, each) for each in columns)):
         raise NotAllowed()
-
-
-def _lists(columns: list[Column]) -> set[type[models.Model]]:
-    """Of whose rows there are columns from another list."""
-    return {column.owner for column in columns if not is_own(column)}
 
 
 def fill(run: ExportRun, queryset, target: BinaryIO, progress: jobs.Progress | None = None) -> None:
@@ -118,7 +124,7 @@ def fill(run: ExportRun, queryset, target: BinaryIO, progress: jobs.Progress | N
     _refuse(model, picked, user)
     if user is not None:
         queryset = queryset.visible_to(user)
-    if model is Client and Case in _lists(picked) and CASES not in queryset.query.annotations:
+    if model is Client and any(each.owner is Case for each in picked) and CASES not in queryset.query.annotations:
         queryset = with_cases(queryset, user)
     if run.format == PLAIN_CSV:
         picked = [column.plain for column in picked]

@@ -44,6 +44,8 @@ _KIND_WIDTHS = {Kind.TEXT: 20, Kind.CODE: 16, Kind.AMOUNT: 16, Kind.DATE: 12, Ki
 _OTHER_WIDTH = 11
 
 
+# What opens accounts, or tells what somebody earns: to export it needs a right of its own, and a reason.
+SENSITIVE = ("birth_number", "id_document_number", "id_document_issuer", "bank_account", "dti", "dsti_percent")
 # Where a client's list finds the cases of its rows (see crm.exports.tables.with_cases), and a case's list its client.
 CASES, CLIENTS = "its_case", "client"
 
@@ -72,6 +74,10 @@ class Column:
     def label(self) -> str:
         label = capfirst(str(self.field.verbose_name))
         return whose(label, self.owner) if self.is_ambiguous else label
+
+    @property
+    def is_sensitive(self) -> bool:
+        return self.field.name in SENSITIVE
 
     @property
     def header(self) -> str:

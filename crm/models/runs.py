@@ -7,7 +7,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from crm.choices import ImportPart, ImportState, RunState
-from crm.encryption import EncryptedTextField
+from crm.encryption import EncryptedCharField, EncryptedTextField
 from crm.models.base import CrmQuerySet
 from crm.models.operations import history_operation_id
 
@@ -112,7 +112,7 @@ class ExportRun(Run):
     columns = models.JSONField(_("columns"), default=list, blank=True)
     rows = models.PositiveIntegerField(_("rows"), default=0)
     sha256 = models.CharField("SHA-256", max_length=64, blank=True)
-    reason = models.CharField(_("reason"), max_length=200, blank=True)
+    reason = EncryptedCharField(_("reason"), max_length=200, blank=True)
     # Of one that is made by a job: which list, as JSON of the address's query and the ticked keys. What was searched for
     # may be a name.
     source = EncryptedTextField(blank=True, editable=False)
@@ -121,11 +121,19 @@ class ExportRun(Run):
     )
     # Whose pieces the file is made of: of a job that was begun again only the last one's count.
     claim = models.UUIDField(null=True, blank=True, editable=False)
+    schedule = models.ForeignKey(
+        "crm.ExportSchedule", on_delete=models.SET_NULL, null=True, blank=True, related_name="runs", editable=False
+    )
+    # Of one that was scheduled: the day that it was due, and when its person was told what became of it.
+    slot = models.CharField(max_length=10, blank=True, editable=False)
+    told_at = models.DateTimeField(null=True, blank=True, editable=False)
     kept_until = models.DateTimeField(_("file kept until"), null=True, blank=True)
 
     class Meta(Run.Meta):
         verbose_name = _("export")
         verbose_name_plural = _("exports")
+        permissions = [("export_sensitive", "Can export sensitive columns")]
+        constraints = [models.UniqueConstraint(fields=["schedule", "slot"], name="export_run_slot_unique")]
 
 
 class ExportPiece(models.Model):

@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext_lazy
 
 from crm import values
-from crm.choices import NoticeKind
+from crm.choices import NoticeKind, OwnNotice
 from crm.models import Notice
 
 OF_CLIENTS = (NoticeKind.NEW_CLIENT,)
@@ -80,6 +80,8 @@ def line(notice: Notice) -> Line:
 
 
 def _what(notice: Notice) -> str:
+    if notice.kind in OwnNotice:
+        return f"{OwnNotice(notice.kind).label}: {notice.detail.get('name', '')}"
     count = {"count": notice.count}
     one, many = HANDED_OVER.get(notice.detail.get("whose"), (NoticeKind(notice.kind).label, SEVERAL.get(notice.kind)))
     if notice.kind == NoticeKind.WEEKLY_REPORT:
@@ -90,6 +92,8 @@ def _what(notice: Notice) -> str:
 
 
 def _path(notice: Notice) -> str:
+    if notice.kind in OwnNotice:
+        return reverse("admin:crm_exportrun_change", args=[notice.detail["export"]])
     if notice.case_id:
         return reverse("admin:crm_case_change", args=[notice.case_id])
     if notice.client_id:

@@ -43,6 +43,8 @@ FIELDS = {
     models.NoticeChoice: ("is_subscribed", True, False),
     models.CalendarFeed: ("digest", "one", "other"),
     models.JobSchedule: ("ping_url", "https://one.example", "https://other.example"),
+    models.ExportPreset: ("is_shared", True, False),
+    models.ExportSchedule: ("is_paused", True, False),
     models.User: ("first_name", "One", "Other"),
 }
 WITH_A_FORM = [each for each in FIELDS if each not in (models.User, models.CalendarFeed, *NO_PAGES)]

@@ -234,9 +234,12 @@ def test_the_admins_forms_lists_log_and_sessions(office, client):
     columns = [column.name for column in exports.columns_of(Client) if not column.is_key]
     exported = client.post(
         f"{reverse('admin:crm_client_export')}?q={quote(MARKS['full_name'])}",
-        {"format": "1", "columns": columns},
+        {"format": "csv", "columns": columns, "reason": MARKS["full_name"]},
     )
     assert MARKS["full_name"] in exported.content.decode("utf-8-sig")
+    preset = {"format": "csv", "columns": columns, "preset_name": "All", "_save_new_preset": ""}
+    answer = client.post(f"{reverse('admin:crm_client_export')}?q={quote(MARKS['full_name'])}", preset)
+    assert "/export/" in answer["Location"]
     other = Client.objects.create(**client_fields())
     page = reverse("admin:crm_client_delete", args=[other.pk])
     client.post(page, {"post": "yes", "seen": client.get(page).context["seen"]})
@@ -259,7 +262,7 @@ def test_no_entry_of_the_audit_trail_has_in_the_clear_what_was_typed(transaction
     client.force_login(factories.make_user())
     assert client.get(f"/admin/crm/step/{MARKS['city']}/delete/").status_code == 403
     imports.write(imports.check(FILE, f"{MARKS['employer']}.csv", manager), manager)
-    exports.write(Client.objects.all(), io.BytesIO(), file_format=exports.CSV, user=manager)
+    exports.write(Client.objects.all(), io.BytesIO(), file_format=exports.CSV, user=manager, reason="x")
     kinds = set(models.AuditEntry.objects.values_list("kind", flat=True))
     assert {"login_failed", "refused", "import", "export"} <= kinds
     with connection.cursor() as cursor:
@@ -298,9 +301,9 @@ def test_an_import_and_an_export_by_command(office, tmp_path):
     assert Client.objects.search(MARKS["full_name"]).exists()
     Client.objects.create(**client_fields())
     target = io.BytesIO()
-    exports.write(Client.objects.all(), target, file_format=exports.XLSX, user=office)
+    exports.write(Client.objects.all(), target, file_format=exports.XLSX, user=office, reason="x")
     content = io.BytesIO()
-    exports.write(Client.objects.all(), content, file_format=exports.CSV, user=office)
+    exports.write(Client.objects.all(), content, file_format=exports.CSV, user=office, reason="x")
     again = content.getvalue().replace(MARKS["city"].encode(), f"{MARKS['city']} 2".encode())
     plan = imports.check(again, "again.csv", office)
     imports.write(plan)

@@ -16,7 +16,7 @@ from crm.tests import factories
 
 TODAY = factories.TODAY
 # Of a person, kept by pages of their own.
-NO_PAGES = {models.NoticeChoice}
+NO_PAGES = {models.NoticeChoice, models.ExportPreset}
 
 
 def as_now(row) -> dict:
@@ -42,6 +42,17 @@ def _case():
     case.adviser = factories.make_user()
     case.save()
     return case
+
+
+def _preset():
+    return models.ExportPreset.objects.create(
+        user=factories.make_user(), name=f"preset {next(_numbers)}", model="client", format="xlsx", columns=["full_name"]
+    )
+
+
+def _schedule():
+    preset = _preset()
+    return models.ExportSchedule.objects.create(user=preset.user, preset=preset)
 
 
 def _task(success):
@@ -86,6 +97,8 @@ MAKERS = {
     ),
     models.ImportRun: lambda: models.ImportRun.objects.create(file_name="a.csv", user=factories.make_user()),
     models.ExportRun: lambda: models.ExportRun.objects.create(model="client", format="xlsx"),
+    models.ExportPreset: _preset,
+    models.ExportSchedule: _schedule,
     models.MessageText: _message_text,
     models.NoticeRule: lambda: models.NoticeRule.objects.create(kind=f"kind {next(_numbers)}"),
     models.NoticeChoice: lambda: models.NoticeChoice.objects.create(

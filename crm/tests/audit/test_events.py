@@ -256,7 +256,7 @@ def test_a_group_renamed_and_deleted_is_entered_with_its_members(alice, since):
 
 
 def export(queryset, user=None, file_format="csv", **kwargs):
-    return exports.write(queryset, io.BytesIO(), file_format=file_format, user=user, **kwargs)
+    return exports.write(queryset, io.BytesIO(), file_format=file_format, user=user, reason="x", **kwargs)
 
 
 def gone_out(run) -> list[int]:
@@ -272,7 +272,8 @@ def test_an_export_is_entered_with_whose_data_went_out(manager, since, file_form
     assert (entry.user_id, entry.model, entry.object_id) == (manager.pk, "exportrun", str(run.pk))
     assert entry.operation_id == run.operation_id
     assert detail(entry) == {
-        "list": "client", "format": file_format, "rows": 2, "columns": ["reference", "email"], "filter": {},
+        "list": "client", "format": file_format, "rows": 2, "columns": ["reference", "email", "row_version"],
+        "filter": {},
         "state": "done",
     }  # fmt: skip
     assert gone_out(run) == sorted(client.pk for client in clients)

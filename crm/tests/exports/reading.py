@@ -8,9 +8,9 @@ import openpyxl
 from crm import exports
 
 
-def export(queryset, file_format, user=None, **kwargs) -> bytes:
+def export(queryset, file_format, user=None, reason="a test", **kwargs) -> bytes:
     target = io.BytesIO()
-    exports.write(queryset, target, file_format=file_format, user=user, **kwargs)
+    exports.write(queryset, target, file_format=file_format, user=user, reason=reason, **kwargs)
     return target.getvalue()
 
 

@@ -63,7 +63,7 @@ def full_office(adviser):
 def exported(model, file_format, language="en", user=None, columns=None) -> bytes:
     target = io.BytesIO()
     with translation.override(language):
-        exports.write(model.objects.all(), target, file_format=file_format, user=user, columns=columns)
+        exports.write(model.objects.all(), target, file_format=file_format, user=user, columns=columns, reason="x")
     return target.getvalue()
 
 
