@@ -5,7 +5,8 @@ from django.utils import timezone
 from crm import jobs, notifications, outbox, radar, schedules, weekly
 from crm.audit import sealing, verifying
 from crm.exceptions import AuditNotWhole
-from crm.exports import regular, waiting
+from crm.exports import waiting
+from crm.imports import runs
 from crm.models import Heartbeat
 from crm.notices import mails
 
@@ -63,13 +64,20 @@ def make_export(progress: jobs.Progress) -> dict:
     return waiting.make(progress)
 
 
-def send_exports(progress: jobs.Progress) -> dict:
-    return regular.send(timezone.now(), progress)
+def check_import(progress: jobs.Progress) -> dict:
+    return runs.check_by_job(progress)
+
+
+def write_import(progress: jobs.Progress) -> dict:
+    return runs.write_by_job(progress)
 
 
 def tidy_jobs(progress: jobs.Progress) -> dict:
     now = timezone.now()
-    return {"runs": schedules.tidy(now), "notices": mails.tidy(now), "export_pieces": waiting.tidy(now)}
+    return {
+        "runs": schedules.tidy(now), "notices": mails.tidy(now), "export_pieces": waiting.tidy(now),
+        "import_pieces": runs.tidy(now),
+    }  # fmt: skip
 
 
 JOBS = {
@@ -83,7 +91,8 @@ JOBS = {
         seal_audit,
         verify_audit,
         make_export,
-        send_exports,
+        check_import,
+        write_import,
         tidy_jobs,
     )
 }

@@ -1,5 +1,5 @@
 """Import pages of clients and cases: upload, preview of every row and every problem, one confirmation, result. The work
-is crm.imports'; between preview and confirmation the file waits encrypted in its ImportRun, for the person who brought
+is crm.imports'; between preview and confirmation the file waits encrypted with its ImportRun, for the person who brought
 it and nobody else. (django-import-export's own pages keep it in the clear in a folder and believe the browser's name.)"""
 
 import json
@@ -7,30 +7,36 @@ import json
 from django import forms
 from django.conf import settings
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
+from django.db.models import Q
 from django.http import HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, render
 from django.urls import path, reverse
+from django.utils.decorators import method_decorator
 from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
+from django.views.decorators.http import require_GET, require_POST
 from import_export.admin import ImportExportMixinBase
 
-from crm import imports
+from crm import imports, values
 from crm.admin import ui
+from crm.admin.base import require
 from crm.admin.forms import CrmForm
-from crm.choices import RunState
+from crm.audit import plans
+from crm.audit.changes import may_read
+from crm.choices import ImportPart, ImportState
 from crm.exceptions import CrmError, NotAllowed
-from crm.imports import parsers
-from crm.imports.columns import CASES, CLIENTS
-from crm.imports.plans import Outcome, Plan, problems_file
+from crm.imports import preview, runs
+from crm.imports.plans import Outcome, problems_file
 from crm.imports.problems import RowProblem
-from crm.models import Case, Client, ImportRun
+from crm.models import AuditEntry, Case, Client, ImportRun
 
-# A page answers within seconds up to here; a longer file is the command's.
-MOST_ROWS = 2_000
 # Links to written records on the result page.
 MOST_LINKS = 100
-GOOD_ROWS, ALL_OR_NOTHING = "good", "all"
+PER_PAGE = 50
+VIEW = "crm.view_auditentry"
+ALL_OR_NOTHING = "all"
+HIDDEN = "•••"
 _BADGES = {Outcome.CREATE: "ok", Outcome.UPDATE: "soon", Outcome.SKIP: "muted", Outcome.ERROR: "overdue"}
 
 
@@ -40,6 +46,11 @@ class UploadForm(CrmForm):
         help_text=_("XLSX or CSV, with the names of the columns in the first row."),
         widget=ui.FileWidget({"accept": ".csv,.txt,.xlsx"}),
         allow_empty_file=True,  # the reader says what to do about it
+    )
+    empty_deletes = forms.BooleanField(
+        label=_("Empty cells delete values"),
+        help_text=_("Of records that the file changes. Otherwise an empty cell leaves what is stored."),
+        required=False,
     )
 
     def clean_file(self):
@@ -55,7 +66,7 @@ class ImportAdminMixin(ImportExportMixinBase):
     import_export_change_list_template = "admin/import_export/change_list_import_export.html"
 
     def has_import_permission(self, request) -> bool:
-        return _may_import(request.user, self.model)
+        return runs.may_import(request.user, self.model)
 
     def changelist_view(self, request, extra_context=None):
         context = {"has_import_permission": self.has_import_permission(request), **(extra_context or {})}
@@ -65,6 +76,9 @@ class ImportAdminMixin(ImportExportMixinBase):
         pages = (
             ("import/", self.import_upload, "import"),
             ("import/<uuid:token>/", self.import_preview, "import_preview"),
+            ("import/<uuid:token>/progress/", self.import_progress, "import_progress"),
+            ("import/<uuid:token>/cancel/", self.import_cancel, "import_cancel"),
+            ("import/<uuid:token>/again/", self.import_again, "import_again"),
             ("import/<uuid:token>/refused.csv", self.import_refused_rows, "import_refused_rows"),
             ("import/<uuid:token>/result/", self.import_result, "import_result"),
             ("import/<uuid:token>/problems.csv", self.import_problems, "import_problems"),
@@ -83,69 +97,106 @@ class ImportAdminMixin(ImportExportMixinBase):
         if int(request.META.get("CONTENT_LENGTH") or 0) > settings.FILE_UPLOAD_MAX_MEMORY_SIZE:
             # Then no upload handler took the file, which is to look like one that is missing.
             form.fields["file"].error_messages["required"] = _too_large()
-        if form.is_bound and form.is_valid() and (run := self._checked(request, form)):
+        if form.is_bound and form.is_valid() and (run := self._begun(request, form)):
             return HttpResponseRedirect(self._import_url("import_preview", run))
-        context = {"form": form, "title": _("Import"), "most_rows": MOST_ROWS, "most_mb": settings.UPLOAD_LIMIT_MB}
+        context = {
+            "form": form,
+            "title": _("Import"),
+            "most_mb": settings.UPLOAD_LIMIT_MB,
+            "at_once": runs.ROWS_AT_ONCE,
+        }
         return self._import_page(request, "crm/import_upload.html", context)
 
     def import_preview(self, request, token):
-        """GET shows what would be written, checked anew; POST writes it."""
+        """GET shows how far it is, then what would be written; POST writes it."""
         self._require_import(request)
         run = self._own_run(request, token)
-        if run.state == RunState.DONE:
+        state = runs.state_of(run)
+        if state == ImportState.DONE:
             return HttpResponseRedirect(self._import_url("import_result", run))
+        if state == ImportState.MISSED or (state == ImportState.CHECKED and not self._is_kept(request, run)):
+            return self._gone(request)
         if request.method == "POST":
             return self._confirm(request, run)
-        plan = self._plan(request, run)
-        if plan is None:
-            return self._gone(request)
-        context = {
-            "title": _("Check the import"),
-            "run": run,
-            "plan": plan,
-            "counts": _counts(plan.created, plan.updated, plan.skipped, plan.errors),
-            "notices": plan.sheet.notices,
-            "problems": plan.problems,
-            "rows": _rows(plan),
-            "writes": plan.created + plan.updated,
-            "refused_url": self._import_url("import_refused_rows", run) if plan.errors else "",
-        }
+        if state != ImportState.CHECKED:
+            context = {"title": _("Import"), **self._told(run, state)}
+            return self._import_page(request, "crm/import_progress.html", context)
+        context = {"title": _("Check the import"), **self._shown(request, run), **self._earlier(request, run)}
         return self._import_page(request, "crm/import_preview.html", context)
+
+    @method_decorator(require_GET)
+    def import_progress(self, request, token):
+        """The part of the page that asks again until there is nothing to wait for."""
+        self._require_import(request)
+        run = self._own_run(request, token)
+        state = runs.state_of(run)
+        headers = {} if state in runs.IN_WORK else {"HX-Refresh": "true"}
+        response = render(request, "crm/import_state.html", self._told(run, state))
+        response.headers.update(headers)
+        return response
+
+    @method_decorator(require_POST)
+    def import_cancel(self, request, token):
+        self._require_import(request)
+        run = self._own_run(request, token)
+        return self._do(request, run, lambda: runs.cancel(run, by=request.user), _("The import will end in a moment."))
+
+    @method_decorator(require_POST)
+    def import_again(self, request, token):
+        self._require_import(request)
+        run = self._own_run(request, token)
+        return self._do(request, run, lambda: runs.check_again(run, request.user))
 
     def import_refused_rows(self, request, token):
         self._require_import(request)
-        plan = self._plan(request, self._own_run(request, token))
-        return _csv(plan.errors_file(), "refused-rows") if plan else self._gone(request)
+        run = self._own_run(request, token)
+        if not run.pieces.filter(part=ImportPart.INDEX).exists():
+            return self._gone(request)
+        return _csv(preview.errors_file(run), "refused-rows")
 
     def import_result(self, request, token):
         self._require_import(request)
-        run = self._own_run(request, token)
-        if run.state != RunState.DONE:
+        run = self._visible_run(request, token)
+        if run.state != ImportState.DONE:
             return HttpResponseRedirect(self._import_url("import_preview", run))
-        problems = _problems(run)
+        found = _problems(run)
+        page = Paginator(found, PER_PAGE).get_page(request.GET.get("p"))
+        is_own = run.user_id == request.user.pk
+        has_refused = is_own and run.error_count and run.pieces.filter(part=ImportPart.INDEX).exists()
         context = {
             "title": _("Import finished"),
             "run": run,
-            "counts": _counts(run.created_count, run.updated_count, run.skipped_count, run.error_count, done=True),
-            "problems": problems,
+            "counts": _counts(run, done=True),
+            "problems": page.object_list,
+            "problem_count": values.number(len(found)),
+            "page": page,
             "written": run.created_count + run.updated_count,
             "lists": [self._written(request, run, model) for model in (Client, Case)],
-            "problems_url": self._import_url("import_problems", run) if problems else "",
+            "problems_url": self._import_url("import_problems", run) if found else "",
+            "refused_url": self._import_url("import_refused_rows", run) if has_refused else "",
+            **operation_urls(request.user, run),
         }
         return self._import_page(request, "crm/import_result.html", context)
 
     def import_problems(self, request, token):
         self._require_import(request)
-        return _csv(problems_file(_problems(self._own_run(request, token))), "import-problems")
+        return _csv(problems_file(_problems(self._visible_run(request, token))), "import-problems")
 
     # --- Their parts ---
 
     def _require_import(self, request) -> None:
-        if not self.has_import_permission(request):
-            raise PermissionDenied
+        require(self.has_import_permission(request))
 
     def _own_run(self, request, token) -> ImportRun:
-        return get_object_or_404(ImportRun.objects.filter(user=request.user), token=token)
+        return get_object_or_404(ImportRun.objects.select_related("job", "user").filter(user=request.user), token=token)
+
+    def _visible_run(self, request, token) -> ImportRun:
+        """One's own; of others what was written."""
+        allowed = Q(user=request.user) | Q(state=ImportState.DONE)
+        return get_object_or_404(ImportRun.objects.visible_to(request.user).filter(allowed), token=token)
+
+    def _is_kept(self, request, run: ImportRun) -> bool:
+        return runs.kept(request.user).filter(pk=run.pk).exists()
 
     def _import_url(self, page: str, run: ImportRun | None = None) -> str:
         name = f"admin:{self.opts.app_label}_{self.opts.model_name}_{page}"
@@ -161,49 +212,111 @@ class ImportAdminMixin(ImportExportMixinBase):
         }
         return render(request, template, context)
 
-    def _checked(self, request, form: UploadForm) -> ImportRun | None:
-        """The run that waits for confirmation; None with the reason on the form. The name is a label, never a path."""
+    def _begun(self, request, form: UploadForm) -> ImportRun | None:
+        """None with the reason on the form. The name is a label, never a path."""
         file = form.cleaned_data["file"]
-        content = file.read()
         try:
-            if len(imports.read(content, file.name).rows) > MOST_ROWS:
-                form.add_error(
-                    "file",
-                    _(
-                        "A page takes at most %(limit)s rows. Split the file, or ask an administrator for "
-                        "“manage.py import_clients FILE”, which takes any number."
-                    )
-                    % {"limit": MOST_ROWS},
-                )
-                return None
-            plan = imports.check(content, file.name, request.user)
-        except imports.UnusableFile as error:
+            return imports.begin(
+                file.read(), file.name, request.user,
+                model=self.opts.model_name, empty_deletes=form.cleaned_data["empty_deletes"],
+            )  # fmt: skip
+        except CrmError as error:
             form.add_error("file", str(error))
             return None
-        if not _may_write(request.user, plan):
-            form.add_error("file", NotAllowed.message)
-            return None
-        return imports.keep(plan, content, request.user)
 
-    def _plan(self, request, run: ImportRun) -> Plan | None:
-        kept = imports.kept(request.user).filter(pk=run.pk).first()
-        return imports.check(imports.kept_content(kept), kept.file_name, request.user) if kept else None
+    def _shown(self, request, run: ImportRun) -> dict:
+        index = preview.index_of(run)
+        chosen = request.GET.get("show", "")
+        chosen = chosen if chosen in preview.FILTERS else ""
+        page = Paginator(index.positions(chosen), PER_PAGE).get_page(request.GET.get("p"))
+        lines = [_Line(line, request.user) for line in preview.lines_at(run, list(page.object_list))]
+        of_file = [preview.problem_of({"row": 1}, each) for each in index.of_file]
+        return {
+            "run": run,
+            "counts": _counts(run),
+            "notices": index.notices,
+            "of_file": of_file,
+            "problems": [*of_file, *(problem for line in lines for problem in line.problems)],
+            "rows": lines,
+            "page": page,
+            "query": f"show={chosen}" if chosen else "",
+            "filters": [
+                {
+                    "value": value,
+                    "label": label,
+                    "count": values.number(index.count(value)),
+                    "is_chosen": value == chosen,
+                }
+                for value, label in preview.FILTERS.items()
+                if value == "" or index.count(value)
+            ],
+            "writes": run.created_count + run.updated_count,
+            "refused_url": self._import_url("import_refused_rows", run) if run.error_count else "",
+            "again_url": self._import_url("import_again", run),
+        }
+
+    def _told(self, run: ImportRun, state: str) -> dict:
+        """What its job says."""
+        job = run.job
+        problems = _problems(run)
+        total = job.total_count if job else 0
+        return {
+            "run": run,
+            "state": state,
+            "is_in_work": state in runs.IN_WORK,
+            "is_waiting": bool(job and job.state == "queued"),
+            "is_written": run.state == ImportState.RUNNING,
+            "done": values.number(job.done_count) if job and job.done_count else "",
+            "total": values.number(total) if total else "",
+            "share": min(100, 100 * job.done_count // total) if total else 0,
+            "said": (str(problems[0].reason) if problems else "") or _said(job),
+            "progress_url": self._import_url("import_progress", run),
+            "cancel_url": self._import_url("import_cancel", run),
+            "again_url": self._import_url("import_again", run) if run.state in runs.WAITING else "",
+            "upload_url": self._import_url("import"),
+        }
+
+    def _earlier(self, request, run: ImportRun) -> dict:
+        """The import that wrote the same file already, with a link for who sees it."""
+        before = runs.earlier(run)
+        if before is None:
+            return {}
+        sees = ImportRun.objects.visible_to(request.user).filter(pk=before.pk).exists()
+        return {
+            "earlier": before,
+            "earlier_at": values.moment(before.finished_at),
+            "earlier_url": self._import_url("import_result", before) if sees else "",
+        }
 
     def _confirm(self, request, run: ImportRun):
-        plan = self._plan(request, run)
-        if plan and not _may_write(request.user, plan):
-            raise PermissionDenied
         everything = request.POST.get("mode") == ALL_OR_NOTHING
+        what = request.POST.get("what")
         try:
-            done = imports.confirm(run, request.user, all_or_nothing=everything)
+            done = imports.confirm(
+                run, request.user, all_or_nothing=everything, create=what != "update", update=what != "create"
+            )
         except NotAllowed:
             return self._gone(request)
         except CrmError as error:
             messages.error(request, str(error))
             return HttpResponseRedirect(self._import_url("import_preview", run))
-        if everything and done.errors:
+        if done.state != ImportState.DONE:
+            return HttpResponseRedirect(self._import_url("import_preview", run))
+        if everything and done.error_count:
             messages.warning(request, _("Nothing was written, since some rows are refused."))
         return HttpResponseRedirect(self._import_url("import_result", run))
+
+    def _do(self, request, run: ImportRun, act, said: str = ""):
+        try:
+            act()
+        except NotAllowed:
+            return self._gone(request)
+        except CrmError as error:
+            messages.error(request, str(error))
+        else:
+            if said:
+                messages.success(request, said)
+        return HttpResponseRedirect(self._import_url("import_preview", run))
 
     def _gone(self, request):
         messages.warning(
@@ -231,61 +344,58 @@ class ImportAdminMixin(ImportExportMixinBase):
         }
 
 
-def _may_import(user, model) -> bool:
-    verb = settings.IMPORT_EXPORT_IMPORT_PERMISSION_CODE
-    return user.has_perm(f"{model._meta.app_label}.{verb}_{model._meta.model_name}")
+class _Line:
+    """One row of the file, as its reader may see it: what somebody may not read is not told here either."""
+
+    def __init__(self, line: dict, user):
+        outcome = Outcome(line["outcome"])
+        readable = {model._meta.model_name: may_read(user, model) for model in (Client, Case)}
+        is_readable = outcome in (Outcome.CREATE, Outcome.ERROR) or readable["client"]
+        self.number, self.outcome, self.badge = line["row"], outcome.label, _BADGES[outcome]
+        self.who = line["who"] if is_readable else HIDDEN
+        self.changes = [_change(*each, readable) for each in line["changes"]]
+        self.problems = [preview.problem_of(line, each) for each in line["problems"]]
 
 
-def _may_write(user, plan: Plan) -> bool:
-    """Either page takes any file, so what is in it decides which permissions it needs."""
-    needed = {CLIENTS: (Client,), CASES: (Case,)}.get(plan.layout.kind, (Client, Case))
-    return all(_may_import(user, model) for model in needed)
+def _change(name: str, before: str, now: str, readable: dict[str, bool]) -> dict:
+    owner, field = name.split(".")
+    model = Client if owner == "client" else Case
+    label = capfirst(model._meta.get_field(field).verbose_name)
+    if not readable[owner]:
+        before, now = HIDDEN if before else "", HIDDEN if now else ""
+    return {"name": name, "label": label, "before": before, "now": now}
+
+
+def operation_urls(user, run: ImportRun) -> dict[str, str]:
+    """Where what an import wrote is told and undone; nothing for who may not look there."""
+    pages = {"operation_url": ("admin:crm_operation", VIEW), "undo_url": ("admin:crm_operation_undo", plans.PERMISSION)}
+    if run.state != ImportState.DONE or not AuditEntry.objects.visible_to(user).filter(operation_id=run.operation_id):
+        return {}
+    return {
+        name: reverse(page, args=[run.operation_id])
+        for name, (page, permission) in pages.items()
+        if user.has_perm(permission)
+    }
+
+
+def _said(job) -> str:
+    if job is None or job.state not in ("failed", "missed"):
+        return ""
+    return str(runs.jobs.Cancelled()) if job.is_cancelled else job.message
 
 
 def _too_large() -> str:
     return _("The file is too large: at most %(limit)s MB.") % {"limit": settings.UPLOAD_LIMIT_MB}
 
 
-def _counts(created: int, updated: int, skipped: int, errors: int, *, done: bool = False) -> list[tuple]:
+def _counts(run: ImportRun, *, done: bool = False) -> list[tuple]:
     labels = (
-        (_("Created"), _("Updated"), _("Skipped"), _("Refused"))
+        (_("Created"), _("Updated"), _("Skipped"), _("Probable duplicates"), _("Refused"))
         if done
-        else (_("Will be created"), _("Will be updated"), _("Nothing to do"), _("Refused"))
+        else (_("New"), _("Changed"), _("Unchanged"), _("Probable duplicates"), _("Refused"))
     )
-    return list(zip(labels, (created, updated, skipped, errors), strict=True))
-
-
-def _rows(plan: Plan) -> list[dict]:
-    """One line for each row of the file: what happens to it and to whom."""
-    items = {item.row: item for item in plan.items}
-    column = plan.layout.column("full_name") or plan.layout.column("reference")
-    names = {row.number: parsers.shown(row.cell(column.index)) for row in plan.sheet.rows} if column else {}
-    return [
-        {
-            "number": number,
-            "outcome": outcome.label,
-            "badge": _BADGES[outcome],
-            "who": _who(items.get(number)) or names.get(number, ""),
-            "changes": _changes(items.get(number)),
-        }
-        for number, outcome in sorted(plan.outcomes.items())
-    ]
-
-
-def _who(item) -> str:
-    if item is None:
-        return ""
-    record = item.client if item.case is None or item.is_new else item.case
-    if item.is_new and item.client is not None:
-        return str(item.client.full_name)
-    return record.display_name if isinstance(record, Client) else record.reference
-
-
-def _changes(item) -> str:
-    if item is None or not item.changed:
-        return ""
-    record = item.client if item.case is None else item.case
-    return ", ".join(str(record._meta.get_field(name).verbose_name) for name in item.changed)
+    numbers = (run.created_count, run.updated_count, run.skipped_count, run.duplicate_count, run.error_count)
+    return list(zip(labels, numbers, strict=True))
 
 
 def _problems(run: ImportRun) -> list[RowProblem]:

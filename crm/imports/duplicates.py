@@ -7,7 +7,7 @@ from django.utils.translation import gettext as _
 
 from crm import search
 from crm.imports.plans import Item, Plan
-from crm.imports.problems import WARNING, RowProblem
+from crm.imports.problems import DUPLICATE, WARNING, RowProblem
 from crm.models import Case, Client, SearchToken
 
 BATCH = 500
@@ -45,7 +45,7 @@ def report(plan: Plan, items: list[Item], user) -> None:
         elif where := namesakes.first:
             reason = _("Perhaps somebody already known: %(where)s has the same name.")
         if where:
-            problem = RowProblem(item.row, header, item.client.full_name, reason % {"where": where}, WARNING)
+            problem = RowProblem(item.row, header, item.client.full_name, reason % {"where": where}, WARNING, DUPLICATE)
             plan.problems.append(problem)
         namesakes.add(_("row %(row)s") % {"row": item.row}, [day] if day else [], [email] if email else [])
 

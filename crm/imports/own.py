@@ -16,7 +16,7 @@ from crm.imports.columns import CASE, CLIENT, CLIENTS, KEYS, Column
 from crm.imports.drafts import Draft, NewItem
 from crm.imports.plans import Item, Outcome, Plan
 from crm.imports.problems import WARNING, UnreadableValue
-from crm.imports.reading import Row
+from crm.imports.reading import Row, is_empty
 from crm.imports.shelf import Shelf
 from crm.imports.values import RowReader
 from crm.models import Case, CaseStep, Client, SearchToken
@@ -110,7 +110,11 @@ class _Planner:
         changes, lender_text, is_bad = {}, "", not self.belongs(row, target)
         for column in self.columns:
             cell, stored = row.cell(column.index), getattr(target, column.name)
-            if cell is None or says(cell, stored):
+            if cell is None:
+                if self.whole.empty_deletes and not is_nothing(stored) and is_empty_at(row, column.index):
+                    is_bad = not self.empty(row, column, target, changes) or is_bad
+                continue
+            if says(cell, stored):
                 continue
             if isinstance(stored, Unreadable):
                 self.reader.report(row, column, _("The stored value cannot be read, so it cannot be replaced."))
@@ -127,14 +131,28 @@ class _Planner:
         if is_bad:
             self.whole.outcomes[row.number] = Outcome.ERROR
             return None
+        before = {name: getattr(target, name) for name in changes}
         for name, value in changes.items():
             setattr(target, name, value)
         self.whole.outcomes[row.number] = Outcome.UPDATE if changes or lender_text else Outcome.SKIP
         if not changes and not lender_text:
             return None
-        item = Item(row.number, changed=tuple(changes), lender_text=lender_text, is_new=False)
+        item = Item(row.number, changed=tuple(changes), lender_text=lender_text, is_new=False, before=before)
         setattr(item, "client" if isinstance(target, Client) else "case", target)
         return item
+
+    def empty(self, row: Row, column: Column, target, changes: dict) -> bool:
+        """Whether the value may go."""
+        reason = forbidden(target, column.name, None)
+        if isinstance(getattr(target, column.name), Unreadable):
+            reason = _("The stored value cannot be read, so it cannot be replaced.")
+        elif not column.field.blank:
+            reason = reason or _("This value may not be empty.")
+        if reason:
+            self.reader.report(row, column, reason)
+            return False
+        changes[column.name] = None if column.field.null else ""
+        return True
 
 
 class _Clients(_Planner):
@@ -269,9 +287,18 @@ def forbidden(target: Client | Case, name: str, value: object) -> str:
         return _("The status changes by an action on the case, not by an import.")
     if name == "rejection_reason" and target.status != CaseStatus.DECLINED:
         return _("Reject the case; the reason alone does not.")
-    if name in ("adviser", "stand_in") and not value.is_active:
+    if name in ("adviser", "stand_in") and value is not None and not value.is_active:
         return _("This user no longer works here.")
     return ""
+
+
+def is_empty_at(row: Row, index: int) -> bool:
+    """Not where the export wrote that it leaves the value out."""
+    return index >= len(row.cells) or is_empty(row.cells[index])
+
+
+def is_nothing(stored: object) -> bool:
+    return stored is None or stored == ""
 
 
 def says(cell: object, stored: object) -> bool:

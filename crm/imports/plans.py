@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from django.db.models import TextChoices
@@ -39,6 +39,8 @@ class Item:
     # The text of a lender that the catalogue does not know: it becomes the note of the lender's step.
     lender_text: str = ""
     is_new: bool = True
+    # What a stored object said before, by the names of `changed`.
+    before: dict[str, object] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -50,6 +52,8 @@ class Plan:
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     problems: list[RowProblem] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
+    # Whether an empty cell deletes the value of a stored record.
+    empty_deletes: bool = False
     # What stood before the plan was made (`writing.written_runs`), and how to make it once more.
     seen: tuple = ()
     again: Callable[[], "Plan"] | None = None
@@ -89,15 +93,13 @@ class Plan:
 
     def errors_file(self) -> bytes:
         """The refused rows as they came, with what is wrong in a last column; corrected, it can be imported."""
-        reasons: dict[int, list[str]] = {}
+        reasons: dict[int, list[RowProblem]] = {}
         for problem in self.problems:
             if problem.is_error:
-                reasons.setdefault(problem.row, []).append(str(problem))
+                reasons.setdefault(problem.row, []).append(problem)
         width = len(self.sheet.header)
-        return _csv(
-            [*self.sheet.header, REASON_COLUMN],
-            ([*_padded(row, width), "; ".join(reasons.get(row.number, []))] for row in self._refused()),
-        )
+        rows = ((padded(row, width), reasons.get(row.number, [])) for row in self._refused())
+        return errors_csv(self.sheet.header, rows)
 
     def _refused(self):
         return (row for row in self.sheet.rows if self.outcomes.get(row.number) == Outcome.ERROR)
@@ -121,11 +123,15 @@ def problems_file(problems: list[RowProblem]) -> bytes:
     )
 
 
+def errors_csv(header: list[str], rows: Iterable[tuple[list[str], list[RowProblem]]]) -> bytes:
+    return _csv([*header, REASON_COLUMN], ([*cells, "; ".join(map(str, problems))] for cells, problems in rows))
+
+
 def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _padded(row: Row, width: int) -> list[str]:
+def padded(row: Row, width: int) -> list[str]:
     # `shown` leaves our own export's quote on; it comes off before it is put on again.
     cells = [parsers.unescape_cell(parsers.shown(cell)) for cell in row.cells[:width]]
     return cells + [""] * (width - len(cells))

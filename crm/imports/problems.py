@@ -27,6 +27,8 @@ class NegativeAmount(UnreadableValue):
 
 ERROR = "error"
 WARNING = "warning"
+# The kind of a warning that the row is probably about somebody known.
+DUPLICATE = "duplicate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class RowProblem:
     value: str
     reason: str
     severity: str = ERROR
+    kind: str = ""
 
     @property
     def is_error(self) -> bool:

@@ -3,7 +3,7 @@ history and search tokens; the number of queries follows the batches, not the ro
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from django.db import connection, transaction
 from django.db.models import Count, Max
@@ -30,10 +30,22 @@ CREATED_AT_ONCE = 2000
 ADVISORY_LOCK = 20_260_302
 
 
-def write(plan: Plan, user=None, *, all_or_nothing: bool = False, run: ImportRun | None = None) -> ImportRun:
+def unwatched(done: int, total: int) -> None:
+    """The progress that nobody follows."""
+
+
+def write(
+    plan: Plan,
+    user=None,
+    *,
+    all_or_nothing: bool = False,
+    run: ImportRun | None = None,
+    progress: Callable[[int, int], None] = unwatched,
+) -> ImportRun:
     """Writes the good rows and the record of the run under one operation. With `all_or_nothing`, one bad row means
     that none is written; the record then says so. A stored row that somebody changed since the plan was made is not
-    overwritten: it becomes an error of the plan. On SQLite the write lock is held for all of it."""
+    overwritten: it becomes an error of the plan. On SQLite the write lock is held for all of it. `progress` is told after
+    each batch how many rows of how many are written, and ends all of it by what it raises."""
     with import_operation(plan, user), transaction.atomic():
         take_turn(plan)
         _refuse_changed(plan)
@@ -42,7 +54,8 @@ def write(plan: Plan, user=None, *, all_or_nothing: bool = False, run: ImportRun
             _write_nothing(plan)
         handed_over = [item.case for item in items if "adviser" in item.changed]
         had = _advisers(handed_over)
-        clients, cases = _create((item for item in items if item.is_new), now=timezone.now())
+        new = (item for item in items if item.is_new)
+        clients, cases = _create(new, now=timezone.now(), written=lambda done: progress(done, len(items)))
         _update([item for item in items if item.changed])
         notices.tell_of_many(NoticeKind.NEW_CLIENT, clients, by=user)
         notices.tell_of_many(NoticeKind.NEW_CASE, cases, by=user)
@@ -120,9 +133,9 @@ class Written:
     stand_in_id: int | None = None
 
 
-def _create(items: Iterable, *, now) -> tuple[list[Written], list[Written]]:
+def _create(items: Iterable, *, now, written: Callable[[int], None]) -> tuple[list[Written], list[Written]]:
     """The new clients and cases; their history, tokens and steps with them."""
-    starts = _Beginnings()
+    starts, done = _Beginnings(), 0
     clients: list[Written] = []
     cases: list[Written] = []
     for batch in itertools.batched(items, CREATED_AT_ONCE):
@@ -139,6 +152,8 @@ def _create(items: Iterable, *, now) -> tuple[list[Written], list[Written]]:
         _insert(CASE_PREFIX, [case for _item, case in of_cases], now)
         cases += [Written(case.pk, case.adviser_id, case.stand_in_id) for _item, case in of_cases]
         _insert_steps([starts.steps(case, item.lender_text) for item, case in of_cases])
+        done += len(batch)
+        written(done)
     return clients, cases
 
 

@@ -13,7 +13,6 @@ from django.utils import timezone
 
 from crm import catalogue, imports, workflow
 from crm.choices import CaseStatus, Source
-from crm.encryption import TOKEN_PREFIX
 from crm.imports.columns import recognise
 from crm.imports.people import RowDigests
 from crm.imports.plans import Plan
@@ -379,42 +378,6 @@ def test_queries_follow_the_batches_not_the_rows():
         # INSERTs follow the rows or are COPY, by database.
         counts.append([query["sql"].split()[0] for query in queries if "INSERT INTO" not in query["sql"]])
     assert counts[0] == counts[1]
-
-
-def test_a_file_kept_for_confirmation_is_encrypted_and_forgotten_when_written(manager):
-    content = csv(row("Alice"))
-    run = imports.keep(check(content, user=manager), content, manager)
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT file FROM crm_importrun")
-        assert cursor.fetchone()[0].startswith(TOKEN_PREFIX)
-    plan = imports.confirm(run, manager)
-    run.refresh_from_db()
-    assert (plan.created, run.file, run.created_count, run.state) == (1, "", 1, "done")
-    assert Client.history.get().operation_id == run.operation_id
-
-
-def test_a_confirmation_counts_once(manager):
-    content = csv(row("Alice"))
-    run = imports.keep(check(content, user=manager), content, manager)
-    imports.confirm(run, manager)
-    with pytest.raises(imports.NotAllowed):
-        imports.confirm(run, manager)
-    assert Client.objects.count() == 1
-
-
-def test_nobody_confirms_somebody_elses_file(manager, administrator):
-    content = csv(row("Alice"))
-    run = imports.keep(check(content, user=manager), content, manager)
-    with pytest.raises(imports.NotAllowed):
-        imports.confirm(run, administrator)
-
-
-def test_a_file_never_confirmed_is_forgotten_with_the_next(manager):
-    content = csv(row("Alice"))
-    first = imports.keep(check(content, user=manager), content, manager)
-    imports.keep(check(content, user=manager), content, manager)
-    first.refresh_from_db()
-    assert (first.file, first.state) == ("", "missed")
 
 
 def test_without_a_date_column_it_is_said_once():

@@ -1,0 +1,299 @@
+"""Imports of the office's pages: each is a record from its upload on. A file of some hundred rows is checked and written in
+the request; a longer one by jobs of the long queue. Its write and the record's state are one transaction, so a kill at any
+moment leaves both or neither, and a job that is begun again after it finds nothing to do."""
+
+import datetime
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone, translation
+from django.utils.translation import gettext_lazy as _
+
+from crm import jobs
+from crm.choices import ImportPart, ImportState, QueueName, RunState
+from crm.exceptions import CrmError, NotAllowed
+from crm.imports import pieces, preview
+from crm.imports.checking import check
+from crm.imports.columns import CASES, CLIENTS
+from crm.imports.plans import Outcome, Plan, problems_json, sha256
+from crm.imports.problems import RowProblem, UnusableFile
+from crm.imports.reading import read
+from crm.imports.writing import unwatched, write
+from crm.models import Case, Client, ImportPiece, ImportRun, JobRun
+
+CHECK_JOB, WRITE_JOB = "check_import", "write_import"
+# A page answers at once up to here.
+ROWS_AT_ONCE = 500
+BYTES_AT_ONCE = 1 << 20
+# Of one person: others wait in the same queue.
+MOST_AT_ONCE = 3
+# How long an unconfirmed file waits, and the refused rows of a finished import.
+KEPT_FOR = datetime.timedelta(days=1)
+REFUSED_KEPT_FOR = datetime.timedelta(days=30)
+IN_WORK = (ImportState.CHECKING, ImportState.RUNNING)
+WAITING = (ImportState.UPLOADED, ImportState.CHECKING, ImportState.CHECKED, ImportState.RUNNING)
+OF_JOBS = (RunState.QUEUED, RunState.RUNNING)
+
+
+class TooManyAtOnce(CrmError):
+    message = _("%(count)s of your imports are not finished yet. Wait for one, or cancel it.")
+
+
+class ChangedMeanwhile(CrmError):
+    message = _("The office changed what this file is about. Look at the rows again before you import them.")
+
+
+# --- What the pages ask for ---
+
+
+def begin(content: bytes, file_name: str, user, *, model: str = "client", empty_deletes: bool = False) -> ImportRun:
+    """A new import, checked or being checked. Raises UnusableFile or NotAllowed of a short file, whose record is not kept
+    then; TooManyAtOnce of a long one."""
+    tidy(timezone.now())
+    run = ImportRun(
+        user=user, user_name=user.get_display_name(), state=ImportState.CHECKING, model=model, sha256=sha256(content),
+        file_name=file_name[-255:], options={"empty_deletes": empty_deletes},
+    )  # fmt: skip
+    plan = _checked(run, content) if is_short(content, file_name) else None
+    with transaction.atomic():
+        if plan is None:
+            _refuse_too_many(user)
+        run.save()
+        pieces.store_bytes(run, ImportPart.FILE, content)
+        if plan is None:
+            _order(run, CHECK_JOB)
+        else:
+            _keep(run, plan)
+    return run
+
+
+def is_short(content: bytes, file_name: str) -> bool:
+    return len(content) <= BYTES_AT_ONCE and len(read(content, file_name).rows) <= ROWS_AT_ONCE
+
+
+def kept(user):
+    """The runs whose file waits for `user`, and for nobody else."""
+    return ImportRun.objects.filter(user=user, state__in=WAITING, created_at__gte=timezone.now() - KEPT_FOR)
+
+
+def check_again(run: ImportRun, user) -> None:
+    """After something was chosen or put right, and after a job that failed or was cancelled. Raises NotAllowed where the
+    file is not there any more or a job works on it; UnusableFile."""
+    if state_of(run) not in (ImportState.UPLOADED, ImportState.CHECKED, ImportState.FAILED):
+        raise NotAllowed()
+    content = pieces.load_bytes(run, ImportPart.FILE)
+    short = is_short(content, run.file_name)
+    plan = _checked(run, content) if short else None
+    with transaction.atomic():
+        if not kept(user).filter(pk=run.pk).filter(_free(run)).update(state=ImportState.CHECKING, message=""):
+            raise NotAllowed()
+        run.state, run.message = ImportState.CHECKING, ""
+        run.save(update_fields=["options", "mapping", "corrections"])
+        if plan is None:
+            _refuse_too_many(user)
+            _order(run, CHECK_JOB)
+        else:
+            _keep(run, plan)
+
+
+def confirm(
+    run: ImportRun, user, *, all_or_nothing: bool = False, create: bool = True, update: bool = True
+) -> ImportRun:
+    """Writes what the preview showed, once: of two confirmations one wins. Raises NotAllowed when the run is somebody
+    else's, was confirmed before or waited too long, ChangedMeanwhile when it would do something else than was shown."""
+    waiting = kept(user).filter(pk=run.pk, state=ImportState.CHECKED)
+    run = waiting.first()
+    if run is None:
+        raise NotAllowed()
+    run.options = {**run.options, "all_or_nothing": all_or_nothing, "create": create, "update": update}
+    plan = None
+    if run.rows <= ROWS_AT_ONCE:
+        plan = _checked(run, pieces.load_bytes(run, ImportPart.FILE))
+        if preview.fingerprint(plan) != run.fingerprint:
+            with transaction.atomic():
+                _keep(run, plan)
+            raise ChangedMeanwhile()
+    with transaction.atomic():
+        if not waiting.update(state=ImportState.RUNNING, options=run.options):
+            raise NotAllowed()
+        run.state = ImportState.RUNNING
+        if plan is None:
+            _order(run, WRITE_JOB)
+        else:
+            _write(run, plan)
+    return run
+
+
+def cancel(run: ImportRun, *, by) -> None:
+    """Raises jobs.NotRunnable."""
+    if run.job is None or state_of(run) not in IN_WORK:
+        raise jobs.NotRunnable()
+    jobs.cancel(run.job, by=by)
+
+
+def state_of(run: ImportRun) -> str:
+    """While it is in work the job knows: one that was cancelled or given up tells its run nothing."""
+    if run.state in IN_WORK and (run.job is None or run.job.state not in OF_JOBS):
+        return ImportState.FAILED
+    return run.state
+
+
+def earlier(run: ImportRun) -> ImportRun | None:
+    """The last import that wrote rows of the same file, whoever did."""
+    wrote = Q(created_count__gt=0) | Q(updated_count__gt=0)
+    same = ImportRun.objects.filter(wrote, sha256=run.sha256, state=ImportState.DONE).exclude(pk=run.pk)
+    return same.order_by("-finished_at").first()
+
+
+def may_import(user, model) -> bool:
+    verb = settings.IMPORT_EXPORT_IMPORT_PERMISSION_CODE
+    return user.has_perm(f"{model._meta.app_label}.{verb}_{model._meta.model_name}")
+
+
+def tidy(now: datetime.datetime) -> int:
+    """Files that nobody confirmed in time, and refused rows that nobody fetched; the record of the import stays."""
+    idle = Q(job=None) | ~Q(job__state__in=OF_JOBS)
+    old = ImportRun.objects.filter(idle, created_at__lt=now - KEPT_FOR, state__in=WAITING)
+    ImportRun.objects.filter(pk__in=list(old.values_list("pk", flat=True))).update(state=ImportState.MISSED)
+    ended = Q(state__in=[ImportState.MISSED, ImportState.FAILED], created_at__lt=now - KEPT_FOR)
+    fetched = Q(state=ImportState.DONE, finished_at__lt=now - REFUSED_KEPT_FOR)
+    keys = list(ImportRun.objects.filter(ended | fetched, pieces__isnull=False).distinct().values_list("pk", flat=True))
+    return pieces.delete(ImportPiece.objects.filter(run__in=keys)) if keys else 0
+
+
+# --- The jobs ---
+
+
+def check_by_job(progress: jobs.Progress) -> dict:
+    run = _run_of(progress)
+    if run.state != ImportState.CHECKING:
+        return {"rows": run.rows}
+    with translation.override(run.user.language):
+        try:
+            plan = _checked(run, pieces.load_bytes(run, ImportPart.FILE), progress)
+        except UnusableFile as error:
+            _refuse(run, str(error))
+            return {"rows": 0}
+        with transaction.atomic():
+            _hold(run, ImportState.CHECKING)
+            _keep(run, plan)
+            _insist_on(progress)
+    return {"rows": run.rows, "errors": run.error_count}
+
+
+def write_by_job(progress: jobs.Progress) -> dict:
+    run = _run_of(progress)
+    if run.state == ImportState.RUNNING:
+        with translation.override(run.user.language):
+            plan = _checked(run, pieces.load_bytes(run, ImportPart.FILE), progress)
+            is_as_shown = preview.fingerprint(plan) == run.fingerprint
+            with transaction.atomic():
+                _hold(run, ImportState.RUNNING)
+                if is_as_shown:
+                    _write(run, plan, progress)
+                else:
+                    _keep(run, plan, message=str(ChangedMeanwhile()))
+                _insist_on(progress)
+    return {"created": run.created_count, "updated": run.updated_count, "errors": run.error_count}
+
+
+def _run_of(progress: jobs.Progress) -> ImportRun:
+    """Raises NotAllowed where the person left meanwhile."""
+    run = ImportRun.objects.select_related("user").get(pk=progress.arguments["run"])
+    if run.user is None or not (run.user.is_active and run.user.is_staff):
+        raise NotAllowed()
+    return run
+
+
+def _hold(run: ImportRun, state: str) -> None:
+    """Against another worker that began the same job: it waits here for our end, and then finds nothing to do."""
+    if not ImportRun.objects.select_for_update().filter(pk=run.pk, state=state).exists():
+        raise jobs.Interrupted()
+
+
+def _insist_on(progress: jobs.Progress) -> None:
+    """Last in the transaction: the job's row is not locked while the rows are written."""
+    if not progress.is_mine():
+        raise jobs.Interrupted()
+
+
+# --- Their parts ---
+
+
+def _checked(run: ImportRun, content: bytes, progress=unwatched) -> Plan:
+    """Raises UnusableFile; NotAllowed where the person may not import what is in the file."""
+    plan = check(
+        content, run.file_name, run.user, empty_deletes=run.options.get("empty_deletes", False), progress=progress
+    )
+    # Either list's page takes any file, so what is in it decides which permissions it needs.
+    needed = {CLIENTS: (Client,), CASES: (Case,)}.get(plan.layout.kind, (Client, Case))
+    if not all(may_import(run.user, model) for model in needed):
+        raise NotAllowed()
+    return plan
+
+
+def _keep(run: ImportRun, plan: Plan, *, message: str = "") -> None:
+    """What the preview shows. In the caller's transaction."""
+    index = preview.store(run, plan)
+    run.rows, run.error_count = plan.rows, plan.errors
+    run.created_count, run.updated_count, run.skipped_count = plan.created, plan.updated, plan.skipped
+    run.duplicate_count = len(index.duplicates)
+    run.fingerprint, run.state, run.message = preview.fingerprint(plan), ImportState.CHECKED, message
+    run.save()
+
+
+def _write(run: ImportRun, plan: Plan, progress=unwatched) -> None:
+    _narrow_all(plan, run.options)
+    write(plan, run.user, all_or_nothing=run.options["all_or_nothing"], run=run, progress=progress)
+    pieces.drop(run)
+    preview.store(run, plan, only=Outcome.ERROR)
+
+
+def _narrow_all(plan: Plan, options: dict) -> None:
+    """Also the plan that is made once more under the lock."""
+    again = plan.again
+
+    def narrowed() -> Plan:
+        fresh = again()
+        _narrow_all(fresh, options)
+        return fresh
+
+    plan.again = narrowed
+    narrow(plan, create=options["create"], update=options["update"])
+
+
+def narrow(plan: Plan, *, create: bool, update: bool) -> None:
+    """Leaves new records out, or changes of stored ones."""
+    plan.items = [item for item in plan.items if (create if item.is_new else update)]
+    left = {item.row for item in plan.items}
+    for row, outcome in plan.outcomes.items():
+        if outcome in (Outcome.CREATE, Outcome.UPDATE) and row not in left:
+            plan.outcomes[row] = Outcome.SKIP
+
+
+def _refuse(run: ImportRun, reason: str) -> None:
+    """The reason may name headers of the file, so it is kept encrypted."""
+    with transaction.atomic():
+        pieces.drop(run)
+        ImportRun.objects.filter(pk=run.pk, state=ImportState.CHECKING).update(
+            state=ImportState.FAILED,
+            finished_at=timezone.now(),
+            problems=problems_json([RowProblem(0, "", "", reason)]),
+        )
+
+
+def _order(run: ImportRun, name: str) -> None:
+    run.job = jobs.enqueue(name, queue=QueueName.LONG, user=run.user, run=run.pk)
+    run.save(update_fields=["job"])
+
+
+def _refuse_too_many(user) -> None:
+    count = JobRun.objects.filter(name__in=[CHECK_JOB, WRITE_JOB], user=user, state__in=OF_JOBS).count()
+    if count >= MOST_AT_ONCE:
+        raise TooManyAtOnce(count=count)
+
+
+def _free(run: ImportRun) -> Q:
+    """As it was seen, and without a job that works."""
+    return Q(state=run.state) & (Q(job=None) | ~Q(job__state__in=OF_JOBS))

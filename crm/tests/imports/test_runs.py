@@ -1,0 +1,232 @@
+"""Imports as records: short files at once, long ones by jobs, and what is left of either."""
+
+import datetime
+
+import pytest
+from django.utils import timezone
+
+from crm import catalogue, imports, jobs, tasks
+from crm.choices import RunState
+from crm.encryption import TOKEN_PREFIX
+from crm.exceptions import NotAllowed
+from crm.imports import pieces, preview, runs
+from crm.models import AuditEntry, Client, ImportRun, JobRun, User
+from crm.tests.imports.workbooks import csv
+
+HEADER = ["jmeno", "email", "datum", "cena"]
+ROWS = [[f"Jan Řádek{number}", f"jan{number}@example.com", "1.2.2026", "5"] for number in range(4)]
+BAD = ["Petr Zlý", "petr@example.com", "nikdy", "asi milion"]
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _office(manager):
+    catalogue.load()
+    User.objects.update(language="en")
+    manager.refresh_from_db()
+
+
+@pytest.fixture
+def long_files(monkeypatch):
+    monkeypatch.setattr(runs, "ROWS_AT_ONCE", 3)
+
+
+def begin(user, *rows, **options) -> ImportRun:
+    return imports.begin(csv(*rows or ROWS, header=HEADER), "x.csv", user, **options)
+
+
+def work(run) -> ImportRun:
+    jobs.carry_out(run.job_id, tasks.JOBS)
+    return ImportRun.objects.select_related("job", "user").get(pk=run.pk)
+
+
+def test_a_file_of_as_many_rows_as_a_page_waits_for_is_checked_at_once(long_files, manager):
+    assert [(run.state, run.job) for run in [begin(manager, *ROWS[:3])]] == [("checked", None)]
+
+
+def test_a_long_file_is_checked_and_written_by_jobs(long_files, manager):
+    run = begin(manager, *ROWS, BAD)
+    assert (run.state, run.job.queue, Client.objects.count()) == ("checking", "long", 0)
+    run = work(run)
+    assert (run.state, run.rows, run.created_count, run.error_count) == ("checked", 5, 4, 1)
+    run = imports.confirm(run, manager)
+    assert (run.state, Client.objects.count()) == ("running", 0)
+    run = work(run)
+    assert (run.state, run.job.state, Client.objects.count()) == ("done", "done", 4)
+    assert set(Client.history.values_list("operation_id", "source", "history_user_id")) == {
+        (run.operation_id, "import", manager.pk)
+    }
+    assert AuditEntry.objects.get(operation_id=run.operation_id).kind == "import"
+    assert [line["row"] for line in preview.lines_at(run, [0])] == [6]
+
+
+def test_a_job_begun_again_after_its_end_does_nothing(long_files, manager):
+    run = work(imports.confirm(work(begin(manager)), manager))
+    JobRun.objects.filter(pk=run.job_id).update(state=RunState.QUEUED)
+    again = work(run)
+    assert (again.job.state, again.operation_id, Client.objects.count()) == ("done", run.operation_id, 4)
+
+
+def test_of_two_workers_at_one_import_one_writes(long_files, manager, monkeypatch):
+    run = imports.confirm(work(begin(manager)), manager)
+    real, woke = runs.check, []
+
+    def stall(*args, **kwargs):
+        if not woke:  # while the first sleeps its run is given back, and another does all of it
+            woke.append(1)
+            JobRun.objects.update(beat_at=timezone.now() - datetime.timedelta(hours=1))
+            jobs.sweep(timezone.now())
+            jobs.carry_out(run.job_id, tasks.JOBS)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(runs, "check", stall)
+    run = work(run)
+    assert (run.state, run.job.state, Client.objects.count()) == ("done", "done", 4)
+
+
+def test_whoever_lost_his_job_while_he_wrote_leaves_nothing(long_files, manager, monkeypatch):
+    run = imports.confirm(work(begin(manager)), manager)
+    monkeypatch.setattr(jobs.Progress, "is_mine", lambda progress: False)
+    run = work(run)
+    assert (run.state, Client.objects.count(), ImportRun.objects.filter(state="done").count()) == ("running", 0, 0)
+
+
+def test_a_cancelled_import_writes_nothing_and_can_be_checked_again(long_files, manager, monkeypatch):
+    run = imports.confirm(work(begin(manager)), manager)
+    runs.cancel(run, by=manager)
+    run = work(run)
+    assert (runs.state_of(run), Client.objects.count()) == ("failed", 0)
+    runs.check_again(run, manager)
+    run = work(run)
+    assert runs.state_of(run) == "checked"
+    assert work(imports.confirm(run, manager)).created_count == 4
+
+
+def test_cancel_is_heard_between_the_batches_of_the_write(long_files, manager, monkeypatch):
+    run = imports.confirm(work(begin(manager)), manager)
+    real = runs.write
+
+    def cancelled(*args, progress, **kwargs):
+        progress.is_cancelled = True
+        return real(*args, progress=progress, **kwargs)
+
+    monkeypatch.setattr(runs, "write", cancelled)
+    run = work(run)
+    assert (runs.state_of(run), run.job.is_cancelled or run.job.message, Client.objects.count()) == (
+        "failed", "Cancelled.", 0,
+    )  # fmt: skip
+
+
+def test_what_changed_meanwhile_is_shown_again(long_files, manager):
+    content = csv(*ROWS, header=HEADER)
+    run = imports.confirm(work(begin(manager)), manager)
+    imports.write(imports.check(content, "x.csv"))
+    run = work(run)
+    assert (run.state, run.created_count, run.skipped_count) == ("checked", 0, 4)
+    assert "changed" in run.message
+
+
+def test_an_unusable_long_file_says_why_and_keeps_nothing(long_files, manager):
+    run = work(imports.begin(csv(*ROWS, header=["a", "b", "c", "d"]), "x.csv", manager))
+    assert (run.state, run.job.state, run.pieces.count()) == ("failed", "done", 0)
+    assert "No column holds the clients' names" in run.problems
+    assert "No column" not in run.job.log + run.job.message
+
+
+def test_a_job_of_who_left_does_nothing(long_files, manager):
+    run = begin(manager)
+    User.objects.filter(pk=manager.pk).update(is_active=False)
+    run = work(run)
+    assert (runs.state_of(run), run.job.message) == ("failed", str(NotAllowed()))
+
+
+def test_a_job_of_who_may_not_import_any_more_does_nothing(long_files, manager):
+    run = begin(manager)
+    manager.groups.clear()
+    assert runs.state_of(work(run)) == "failed"
+
+
+def test_one_person_has_three_imports_in_work(long_files, manager, administrator):
+    for _each in range(runs.MOST_AT_ONCE):
+        begin(manager)
+    with pytest.raises(runs.TooManyAtOnce):
+        begin(manager)
+    begin(administrator)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "written"),
+    [({}, (1, 1)), ({"update": False}, (1, 0)), ({"create": False}, (0, 1)), ({"all_or_nothing": True}, (0, 0))],
+)
+def test_what_was_chosen_is_written(manager, chosen, written):
+    client = Client.objects.create(full_name="Alice", email="alice@example.com")
+    header = ["reference", "full_name", "email"]
+    rows = [[client.reference, "Alice", "new@example.com"], ["", "Bob", "bob@example.com"], ["C-999999", "Eva", ""]]
+    run = imports.begin(csv(*rows, header=header), "x.csv", manager)
+    run = imports.confirm(run, manager, **chosen)
+    assert (run.created_count, run.updated_count) == written
+    client.refresh_from_db()
+    assert client.email == ("new@example.com" if written[1] else "alice@example.com")
+    assert Client.objects.count() == 1 + written[0]
+
+
+def test_the_file_and_what_was_found_are_encrypted_and_the_file_is_forgotten_when_written(manager):
+    run = begin(manager, BAD, *ROWS)
+    for content in run.pieces.values_list("content", flat=True):
+        assert bytes(content).startswith(TOKEN_PREFIX.encode())
+    run = imports.confirm(run, manager)
+    assert sorted(run.pieces.values_list("part", flat=True)) == ["index", "rows"]
+    assert b"asi milion" in preview.errors_file(run)
+
+
+def test_a_confirmation_counts_once(manager):
+    run = begin(manager)
+    imports.confirm(run, manager)
+    with pytest.raises(NotAllowed):
+        imports.confirm(run, manager)
+    assert Client.objects.count() == 4
+
+
+def test_nobody_confirms_somebody_elses_file(manager, administrator):
+    with pytest.raises(NotAllowed):
+        imports.confirm(begin(manager), administrator)
+
+
+def test_what_nobody_confirmed_and_nobody_fetched_is_tidied_away(manager):
+    waiting, done = begin(manager), imports.confirm(begin(manager, BAD, *ROWS), manager)
+    runs.tidy(timezone.now() + runs.KEPT_FOR + datetime.timedelta(minutes=1))
+    waiting.refresh_from_db()
+    assert (waiting.state, waiting.pieces.count(), done.pieces.count()) == ("missed", 0, 2)
+    runs.tidy(timezone.now() + runs.REFUSED_KEPT_FOR + datetime.timedelta(minutes=1))
+    assert done.pieces.count() == 0
+
+
+def test_a_file_that_a_job_works_on_is_not_tidied_away(long_files, manager):
+    run = begin(manager)
+    runs.tidy(timezone.now() + datetime.timedelta(days=2))
+    run.refresh_from_db()
+    assert (run.state, run.pieces.filter(part="file").count()) == ("checking", 1)
+
+
+def test_the_last_import_of_the_same_file_is_known(manager):
+    first = begin(manager)
+    assert runs.earlier(first) is None
+    imports.confirm(first, manager)
+    assert runs.earlier(begin(manager)) == first
+
+
+def test_a_page_of_the_preview_reads_only_its_blocks(manager, monkeypatch, django_assert_num_queries):
+    monkeypatch.setattr(preview, "BLOCK", 2)
+    run = begin(manager, *ROWS, BAD)
+    index = preview.index_of(run)
+    assert [index.count(chosen) for chosen in ("", "create", "error", "noted")] == [5, 4, 1, 1]
+    with django_assert_num_queries(1):
+        assert [line["row"] for line in preview.lines_at(run, index.positions("error"))] == [6]
+
+
+def test_a_file_of_several_pieces_comes_back_whole(manager, monkeypatch):
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 10)
+    run = begin(manager)
+    assert run.pieces.filter(part="file").count() > 1
+    assert imports.confirm(run, manager).created_count == 4
