@@ -5,7 +5,7 @@ from django.utils import timezone
 from crm import jobs, notifications, outbox, radar, schedules, weekly
 from crm.audit import sealing, verifying
 from crm.exceptions import AuditNotWhole
-from crm.exports import waiting
+from crm.exports import regular, waiting
 from crm.imports import runs
 from crm.models import Heartbeat
 from crm.notices import mails
@@ -72,6 +72,10 @@ def write_import(progress: jobs.Progress) -> dict:
     return runs.write_by_job(progress)
 
 
+def send_exports(progress: jobs.Progress) -> dict:
+    return regular.send(timezone.now(), progress)
+
+
 def tidy_jobs(progress: jobs.Progress) -> dict:
     now = timezone.now()
     return {
@@ -91,6 +95,7 @@ JOBS = {
         seal_audit,
         verify_audit,
         make_export,
+        send_exports,
         check_import,
         write_import,
         tidy_jobs,
