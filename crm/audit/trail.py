@@ -61,9 +61,10 @@ def counts_of(entries: Iterable[AuditEntry], user) -> dict[int, Counts]:
             rows_of(model, user)
             .filter(operation_id__in=list(asked))
             .order_by()
-            .annotate(model=Value(model._meta.model_name, models.CharField()))
-            .values_list("model", "operation_id", "history_type")
-            .annotate(rows=Count("history_id"))
+            # Names that no model gives to a field of its own.
+            .annotate(counted_model=Value(model._meta.model_name, models.CharField()))
+            .values_list("counted_model", "operation_id", "history_type")
+            .annotate(counted_rows=Count("history_id"))
             for model in readable
         ]
         for name, operation_id, kind, rows in parts[0].union(*parts[1:], all=True):
