@@ -4,8 +4,11 @@ the inside of a workbook is workbook.py's."""
 import codecs
 import csv
 import io
+import itertools
 import re
+import sys
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
@@ -16,10 +19,19 @@ from crm.imports.problems import UnusableFile
 from crm.spreadsheet import LEFT_OUT
 
 DELIMITERS = ";,\t|"
-# One cell holds at most 32,767 characters in Excel; anything near this is an unclosed quote that ate the rows below.
-LONGEST_CELL = 100_000
+# Beyond any office's list. What is longer or wider would cost memory before anybody could say what is wrong with it.
+MAX_BYTES = 150 * 1024 * 1024
+MAX_ROWS, MAX_COLUMNS = 300_000, 1_000
 # A UTF-8 letter of two bytes as it stands in Czech, Slovak or German text; in Windows-1250 these pairs are not words.
 _UTF8_PAIR = re.compile(rb"[\xc3-\xc5][\x80-\xbf]")
+_ASCII = bytes(range(128))
+_DECLARED = re.compile(r'[ "]*sep=(.)[ "]*(\r\n?|\n)', re.IGNORECASE)
+# White space, and what nobody sees: zero-width spaces, the BOM, marks of direction.
+_UNSEEN = "".join(
+    char
+    for char in map(chr, range(sys.maxunicode + 1))
+    if char.isspace() or (char > "\x7f" and unicodedata.category(char) == "Cf")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +73,14 @@ def is_empty(cell: object) -> bool:
 def bare(text: str) -> str:
     """Without white space and without characters that nobody sees (zero-width space, BOM, marks of direction) at its
     ends: what decides whether a text is empty, and whether it is a token."""
-    text = text.strip()
-    while text and (_is_hidden(text[0]) or _is_hidden(text[-1])):
-        text = (text[1:] if _is_hidden(text[0]) else text[:-1]).strip()
-    return text
-
-
-def _is_hidden(char: str) -> bool:
-    return char > "\x7f" and unicodedata.category(char) == "Cf"
+    return text.strip(_UNSEEN)
 
 
 def read(content: bytes, name: str = "") -> Sheet:
     """Raises UnusableFile with the cure. The content decides what it is; a name that contradicts it is refused."""
     suffix = PurePath(name).suffix.lower()
+    if len(content) > MAX_BYTES:
+        raise too_large()
     if not content.strip(b"\0 \t\r\n\xef\xbb\xbf"):
         raise UnusableFile(_("The file is empty. Save the spreadsheet again and send that file."))
     if workbook.is_compound(content):
@@ -102,6 +109,13 @@ def read(content: bytes, name: str = "") -> Sheet:
     return sheet
 
 
+def too_large() -> UnusableFile:
+    return UnusableFile(
+        _("The file is larger than %(limit)s MB. Delete what is not rows of clients, or split it."),
+        limit=MAX_BYTES // 1024 // 1024,
+    )
+
+
 def _with_header(raw: list[list], notices: list[str]) -> Sheet:
     index = next((index for index, cells in enumerate(raw) if not all(map(is_empty, cells))), None)
     if index is None:
@@ -109,10 +123,28 @@ def _with_header(raw: list[list], notices: list[str]) -> Sheet:
     header = ["" if cell is None else str(cell).strip() for cell in raw[index]]
     while header and not header[-1]:
         header.pop()
+    if len(header) > MAX_COLUMNS:
+        raise _too_wide()
+    if len(raw) - index - 1 > MAX_ROWS:
+        raise _too_long()
     rows = [Row(number, cells) for number, cells in enumerate(raw[index + 1 :], start=index + 2)]
     if not rows:
         raise UnusableFile(_("The file has a header and no rows below it."))
     return Sheet(header, rows, notices)
+
+
+def _too_wide() -> UnusableFile:
+    return UnusableFile(
+        _("The file has more than %(limit)s columns. Keep those with clients' data, and save it with one row a line."),
+        limit=MAX_COLUMNS,
+    )
+
+
+def _too_long() -> UnusableFile:
+    return UnusableFile(
+        _("The file has more than %(limit)s rows. Delete the rows below the last client, or split the file."),
+        limit=MAX_ROWS,
+    )
 
 
 def _read_csv(content: bytes) -> tuple[list[list[str]], list[str], bool]:
@@ -122,16 +154,17 @@ def _read_csv(content: bytes) -> tuple[list[list[str]], list[str], bool]:
         raise UnusableFile(
             _("The file is a web page or XML, not a spreadsheet. Open it in Excel and save it as XLSX or CSV.")
         )
-    first, _newline, rest = text.partition("\n")
-    if declared := re.fullmatch(r"sep=(.)", first.strip(' "\r'), re.IGNORECASE):
-        delimiter, text = declared[1], rest
+    if declared := _DECLARED.match(text):
+        delimiter, text = declared[1], text[declared.end() :]
     else:
         delimiter = find_delimiter(text)
-    csv.field_size_limit(LONGEST_CELL)
+    csv.field_size_limit(workbook.LONGEST_CELL)
     rows = []
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(_lines(text, delimiter), delimiter=delimiter, strict=True)
     try:
-        rows.extend(reader)
+        rows.extend(map(_narrow, itertools.islice(reader, MAX_ROWS + 1)))  # with the header
+        if next(reader, None) is not None:
+            raise _too_long()
     except csv.Error as error:
         raise UnusableFile(
             _(
@@ -146,20 +179,33 @@ def _read_csv(content: bytes) -> tuple[list[list[str]], list[str], bool]:
     return rows, notices, not text.endswith(("\n", "\r"))
 
 
+def _lines(text: str, delimiter: str) -> Iterator[str]:
+    """Each of them is cut into cells at once, so one that would become millions is refused before."""
+    for line in io.StringIO(text, newline=""):
+        if line.count(delimiter) > workbook.LONGEST_CELL:
+            raise _too_wide()
+        yield line
+
+
+def _narrow(row: list[str]) -> list[str]:
+    """As wide as a header may be, and a cell more where something stands beyond."""
+    if len(row) <= MAX_COLUMNS:
+        return row
+    return [*row[:MAX_COLUMNS], *[cell for cell in row[MAX_COLUMNS:] if cell][:1]]
+
+
 def decode(content: bytes) -> tuple[str, list[str]]:
     """UTF-8 with or without a BOM, UTF-16, else Windows-1250, which is what Czech Excel writes."""
-    text, notices = _decode(content)
-    if "\0" in text:
-        raise UnusableFile(_("The file is not text. Send the spreadsheet as XLSX, or as CSV in UTF-8 or Windows-1250."))
-    return text, notices
-
-
-def _decode(content: bytes) -> tuple[str, list[str]]:
     if encoding := _utf16(content):
         try:
-            return content.decode(encoding), []
+            text = content.decode(encoding)
         except UnicodeDecodeError as error:
             raise UnusableFile(_("The UTF-16 text of the file is damaged. Save it again as CSV UTF-8.")) from error
+        if "\0" in text:
+            raise UnusableFile(_not_text())
+        return text, []
+    if b"\0" in content:
+        raise UnusableFile(_not_text())
     try:
         return content.decode("utf-8-sig"), []
     except UnicodeDecodeError:
@@ -168,8 +214,8 @@ def _decode(content: bytes) -> tuple[str, list[str]]:
         raise UnusableFile(
             _("The file begins as UTF-8 but holds letters of another encoding. Save it again as CSV UTF-8.")
         )
-    high = sum(byte > 127 for byte in content)
-    if 4 * len(_UTF8_PAIR.findall(content)) > high:
+    most = len(content.translate(None, _ASCII)) // 4
+    if sum(1 for _pair in itertools.islice(_UTF8_PAIR.finditer(content), most + 1)) > most:
         raise UnusableFile(
             _("The file is UTF-8 text with damaged letters in it. Save it again as CSV UTF-8, without joining files.")
         )
@@ -182,14 +228,18 @@ def _decode(content: bytes) -> tuple[str, list[str]]:
     return text, [_("The file was read as Windows-1250; look whether accented letters are right.")]
 
 
+def _not_text() -> str:
+    return _("The file is not text. Send the spreadsheet as XLSX, or as CSV in UTF-8 or Windows-1250.")
+
+
 def _utf16(content: bytes) -> str:
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16"
     head = content[:400]
-    if b"\0" not in head:
-        return ""
-    # Without a BOM: Latin text has its zero bytes on one side only.
+    # Without a BOM: Latin text has its zero bytes on one side only, and there nearly everywhere.
     even, odd = head[0::2].count(0), head[1::2].count(0)
+    if 4 * (even + odd) < len(head):
+        return ""
     if odd and not even:
         return "utf-16-le"
     return "utf-16-be" if even and not odd else ""
@@ -197,6 +247,6 @@ def _utf16(content: bytes) -> str:
 
 def find_delimiter(text: str) -> str:
     """The one that cuts the first row with something in it into the most cells; `;` where it does not matter."""
-    lines = re.split(r"[\r\n]+", text[:LONGEST_CELL])
+    lines = re.split(r"[\r\n]+", text[: workbook.LONGEST_CELL])
     line = next((line for line in lines if line.strip(DELIMITERS + ' \r"')), "")
     return max(DELIMITERS, key=lambda delimiter: len(next(csv.reader([line], delimiter=delimiter), [])))

@@ -8,6 +8,7 @@ from django.db import OperationalError, ProgrammingError
 from django.utils.translation import gettext as _
 
 from crm.imports import UnusableFile
+from crm.imports.reading import too_large
 
 UNUSABLE, SOME_REFUSED = 1, 2
 
@@ -15,6 +16,7 @@ UNUSABLE, SOME_REFUSED = 1, 2
 class ImportCommand(BaseCommand):
     source = "file"
     errors_help = ""
+    most_bytes: int | None = None
 
     def check_file(self, content: bytes, name: str):
         raise NotImplementedError
@@ -54,6 +56,8 @@ class ImportCommand(BaseCommand):
             raise SystemExit(SOME_REFUSED)
 
     def run(self, file: Path, errors: Path | None, options: dict, *, dry_run: bool):
+        if self.most_bytes and file.stat().st_size > self.most_bytes:
+            raise too_large()
         content = file.read_bytes()
         if errors and errors.exists() and errors.samefile(file):
             raise UnusableFile(_("--errors names the file that is imported. Give it a name of its own."))

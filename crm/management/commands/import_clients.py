@@ -1,6 +1,7 @@
 """`manage.py import_clients FILE`: what the admin's import does, for any number of rows."""
 
 from crm import imports
+from crm.imports.reading import MAX_BYTES
 from crm.management.importing import ImportCommand
 
 
@@ -9,6 +10,7 @@ class Command(ImportCommand):
         "Imports clients and cases from a CSV or XLSX file. Exit code 0: all good, 2: some rows refused, 1: the file "
         "cannot be used. The last line on standard output counts the rows."
     )
+    most_bytes = MAX_BYTES
     errors_help = "write the refused rows and reasons here (CSV)"
 
     def add_arguments(self, parser):
