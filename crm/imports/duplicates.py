@@ -1,7 +1,7 @@
 """New clients that may be somebody already known: told to a person, never merged by a machine."""
 
+import itertools
 from collections import defaultdict
-from dataclasses import dataclass, field
 
 from django.utils.translation import gettext as _
 
@@ -13,41 +13,51 @@ from crm.models import Case, Client, SearchToken
 BATCH = 500
 
 
-@dataclass(slots=True)
 class _Namesakes:
-    """Where a name was met first: at all, with a day, with an e-mail."""
+    """Where each name was met first: at all, and with a day or an e-mail. Of the file that is a row's number. The keys are
+    hashes: a file may hold hundreds of thousands of names."""
 
-    first: str = ""
-    by_day: dict = field(default_factory=dict)
-    by_email: dict = field(default_factory=dict)
+    def __init__(self):
+        self._first: dict[int, str | int] = {}
+        self._alike: dict[int, str | int] = {}
 
-    def add(self, where: str, days, emails) -> None:
-        self.first = self.first or where
-        for day in days:
-            self.by_day.setdefault(day, where)
-        for email in emails:
-            self.by_email.setdefault(email, where)
+    def add(self, name: bytes, where: str | int, *marks) -> None:
+        self._first.setdefault(hash(name), where)
+        for mark in marks:
+            if mark:
+                self._alike.setdefault(hash((name, mark)), where)
+
+    def first(self, name: bytes) -> str:
+        return _said(self._first.get(hash(name)))
+
+    def alike(self, name: bytes, *marks) -> str:
+        return _said(next(filter(None, (self._alike.get(hash((name, mark))) for mark in marks if mark)), None))
+
+
+def _said(where: str | int | None) -> str:
+    return _("row %(row)s") % {"row": where} if isinstance(where, int) else where or ""
 
 
 def report(plan: Plan, items: list[Item], user) -> None:
     """Warns of each new client whose name (folded, in any order, without titles) is known here or higher in the file.
-    Four queries for each 500 names."""
+    Four queries for each 500 rows."""
     column = plan.layout.column("full_name")
     header = column.header if column else ""
-    names = [search.name_key_digest(item.client.full_name) for item in items]
-    known = _stored(list(dict.fromkeys(names)), user)
-    for name, item in zip(names, items, strict=True):
-        namesakes = known[name]
-        day = item.case.opened_on if item.case else None
-        email = _email_digest(item.client.email)
-        if where := namesakes.by_email.get(email) or namesakes.by_day.get(day):
-            reason = _("Probably somebody already known: %(where)s has the same name and date or e-mail.")
-        elif where := namesakes.first:
-            reason = _("Perhaps somebody already known: %(where)s has the same name.")
-        if where:
-            problem = RowProblem(item.row, header, item.client.full_name, reason % {"where": where}, WARNING, DUPLICATE)
-            plan.problems.append(problem)
-        namesakes.add(_("row %(row)s") % {"row": item.row}, [day] if day else [], [email] if email else [])
+    known = _Namesakes()
+    for some in itertools.batched(items, BATCH):
+        clients = [item.client for item in some]
+        names = [search.name_key_digest(client.full_name) for client in clients]
+        _add_stored(known, list(dict.fromkeys(names)), user)
+        for name, item, client in zip(names, some, clients, strict=True):
+            marks = (_email_digest(client.email), item.case.opened_on if item.case else None)
+            if where := known.alike(name, *marks):
+                reason = _("Probably somebody already known: %(where)s has the same name and date or e-mail.")
+            elif where := known.first(name):
+                reason = _("Perhaps somebody already known: %(where)s has the same name.")
+            if where:
+                reason %= {"where": where}
+                plan.problems.append(RowProblem(item.row, header, client.full_name, reason, WARNING, DUPLICATE))
+            known.add(name, item.row, *marks)
 
 
 def _email_digest(email: str | None) -> bytes | None:
@@ -55,25 +65,21 @@ def _email_digest(email: str | None) -> bytes | None:
     return search.digest(search.Kind.EMAIL, folded) if folded else None
 
 
-def _stored(names: list[bytes], user) -> defaultdict[bytes, _Namesakes]:
+def _add_stored(known: _Namesakes, names: list[bytes], user) -> None:
     """Only clients that `user` may see, so that a warning tells nobody of somebody else's client."""
-    found: defaultdict[bytes, _Namesakes] = defaultdict(_Namesakes)
-    for start in range(0, len(names), BATCH):
-        tokens = SearchToken.objects.filter(kind=search.Kind.NAME_KEY, digest__in=names[start : start + BATCH])
-        owners = list(tokens.order_by("client").values_list("digest", "client"))
-        for at in range(0, len(owners), BATCH):
-            chunk = owners[at : at + BATCH]
-            clients = Client.objects.filter(pk__in=[client for _digest, client in chunk])
-            if user is not None:
-                clients = clients.visible_to(user)
-            references = dict(clients.values_list("pk", "reference"))
-            days, emails = defaultdict(set), defaultdict(set)
-            for client, day in Case.objects.filter(client__in=references).values_list("client", "opened_on"):
-                days[client].add(day)
-            of_email = SearchToken.objects.filter(kind=search.Kind.EMAIL, client__in=references)
-            for client, digest in of_email.values_list("client", "digest"):
-                emails[client].add(bytes(digest))
-            for digest, client in chunk:
-                if client in references:
-                    found[bytes(digest)].add(references[client], days[client], emails[client])
-    return found
+    tokens = SearchToken.objects.filter(kind=search.Kind.NAME_KEY, digest__in=names)
+    owners = list(tokens.order_by("client").values_list("digest", "client"))
+    for chunk in itertools.batched(owners, BATCH):
+        clients = Client.objects.filter(pk__in=[client for _digest, client in chunk])
+        if user is not None:
+            clients = clients.visible_to(user)
+        references = dict(clients.values_list("pk", "reference"))
+        marks = defaultdict(set)
+        for client, day in Case.objects.filter(client__in=references).values_list("client", "opened_on"):
+            marks[client].add(day)
+        of_email = SearchToken.objects.filter(kind=search.Kind.EMAIL, client__in=references)
+        for client, digest in of_email.values_list("client", "digest"):
+            marks[client].add(bytes(digest))
+        for digest, client in chunk:
+            if client in references:
+                known.add(bytes(digest), references[client], *marks[client])

@@ -1,6 +1,8 @@
 """The older CRM's nine-column layout and its like: no reference, so every row is a new client with a case. A row that
 was imported before, equal in every cell, is skipped; a name alone never says that two people are one."""
 
+import itertools
+from collections.abc import Iterator
 from json.encoder import encode_basestring as _quoted
 
 from django.utils.translation import gettext as _
@@ -12,7 +14,7 @@ from crm.imports.columns import CASE, CLIENT, REASON_COLUMN, folded
 from crm.imports.drafts import Draft, NewItem
 from crm.imports.plans import Outcome, Plan
 from crm.imports.problems import WARNING, RowProblem
-from crm.imports.reading import Row
+from crm.imports.reading import Row, is_left_out
 from crm.imports.shelf import Shelf
 from crm.imports.values import MOST_KNOWN, RowReader, RowValues
 from crm.models import Case
@@ -42,7 +44,7 @@ class RowDigests:
                 continue
             part = known.get(cell) if type(cell) is str else None
             if part is None:
-                text = " ".join(parsers.shown(row.cell(index)).split())
+                text = "" if is_left_out(cell) else " ".join(parsers.shown(cell).split())
                 part = f"{start}{_quoted(text)}]" if text else ""
                 if type(cell) is str and len(known) < MOST_KNOWN:
                     known[cell] = part
@@ -61,9 +63,7 @@ def known_digests(digests: list[str]) -> set[str]:
 
 
 def plan_people(plan: Plan, reader: RowReader, rows: list[Row], *, on) -> None:
-    of_rows = RowDigests(plan)
-    digests = [of_rows.of(row) for row in rows]
-    stored = known_digests(digests)
+    digests = RowDigests(plan)
     in_file: dict[str, int] = {}
     shelf = Shelf()
     has_dates = plan.layout.column("opened_on") is not None
@@ -71,8 +71,8 @@ def plan_people(plan: Plan, reader: RowReader, rows: list[Row], *, on) -> None:
         plan.problems.append(
             RowProblem(1, "", "", _("There is no column with dates; every case is opened today."), WARNING)
         )
-    for row, digest in zip(rows, digests, strict=True):
-        if digest in stored:
+    for row, digest, is_stored in _with_digests(rows, digests):
+        if is_stored:
             plan.outcomes[row.number] = Outcome.SKIP
         elif earlier := in_file.get(digest):
             plan.outcomes[row.number] = Outcome.SKIP
@@ -84,6 +84,14 @@ def plan_people(plan: Plan, reader: RowReader, rows: list[Row], *, on) -> None:
             plan.outcomes[row.number] = Outcome.CREATE
         else:
             plan.outcomes[row.number] = Outcome.ERROR
+
+
+def _with_digests(rows: list[Row], digests: RowDigests) -> Iterator[tuple[Row, str, bool]]:
+    """And whether a case was imported of such a row before."""
+    for some in itertools.batched(rows, BATCH):
+        found = [digests.of(row) for row in some]
+        stored = known_digests(found)
+        yield from ((row, digest, digest in stored) for row, digest in zip(some, found, strict=True))
 
 
 def _new_person(

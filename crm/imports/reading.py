@@ -8,7 +8,7 @@ import itertools
 import re
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
@@ -16,15 +16,18 @@ from django.utils.translation import gettext as _
 
 from crm.imports import workbook
 from crm.imports.problems import UnusableFile
-from crm.spreadsheet import LEFT_OUT
+from crm.imports.shelf import Shelf
+from crm.spreadsheet import EXAMPLE_NAMES, LEFT_OUT
 
 DELIMITERS = ";,\t|"
+_EXAMPLES = frozenset(EXAMPLE_NAMES.values())
 # Beyond any office's list. What is longer or wider would cost memory before anybody could say what is wrong with it.
 MAX_BYTES = 150 * 1024 * 1024
 MAX_ROWS, MAX_COLUMNS = 300_000, 1_000
 # A UTF-8 letter of two bytes as it stands in Czech, Slovak or German text; in Windows-1250 these pairs are not words.
 _UTF8_PAIR = re.compile(rb"[\xc3-\xc5][\x80-\xbf]")
 _ASCII = bytes(range(128))
+_PIECE = 1024 * 1024
 _DECLARED = re.compile(r'[ "]*sep=(.)[ "]*(\r\n?|\n)', re.IGNORECASE)
 # White space, and what nobody sees: zero-width spaces, the BOM, marks of direction.
 _UNSEEN = "".join(
@@ -34,19 +37,35 @@ _UNSEEN = "".join(
 )
 
 
-@dataclass(frozen=True, slots=True)
 class Row:
-    number: int
-    cells: list
+    """Its cells lie on the sheet's shelf; of one that was corrected they are its own."""
+
+    __slots__ = ("_at", "_corrected", "_shelf", "number")
+
+    def __init__(self, number: int, shelf: Sequence[list], at: int):
+        self.number, self._shelf, self._at = number, shelf, at
+        self._corrected: list | None = None
+
+    @property
+    def cells(self) -> list:
+        """To be read; `correct` writes."""
+        return self._shelf[self._at] if self._corrected is None else self._corrected
+
+    def correct(self, index: int, text: str) -> None:
+        cells = list(self.cells)
+        cells.extend([None] * (index + 1 - len(cells)))
+        cells[index] = text
+        self._corrected = cells
 
     def cell(self, index: int) -> object:
         """None for an empty one, beyond the row's end, and for what an export could not put into a cell."""
         cell = self.cells[index] if index < len(self.cells) else None
-        return None if is_empty(cell) or cell in LEFT_OUT else cell
+        return None if is_left_out(cell) else cell
 
     @property
     def is_blank(self) -> bool:
-        return all(is_empty(cell) for cell in self.cells)
+        """Also where it is the template's example."""
+        return all(is_empty(cell) for cell in self.cells) or not _EXAMPLES.isdisjoint(self.cells)
 
 
 @dataclass(slots=True)
@@ -67,7 +86,14 @@ class Sheet:
 
 
 def is_empty(cell: object) -> bool:
-    return cell is None or (isinstance(cell, str) and not bare(cell))
+    if isinstance(cell, str):
+        return not ("!" <= cell[:1] <= "~" or bare(cell))  # the first is quick, and says nearly always that it is not
+    return cell is None
+
+
+def is_left_out(cell: object) -> bool:
+    """An empty cell, and what an export wrote where it could not put the value into one."""
+    return is_empty(cell) or cell in LEFT_OUT
 
 
 def bare(text: str) -> str:
@@ -91,8 +117,9 @@ def read(content: bytes, name: str = "") -> Sheet:
                 _("The file is named %(suffix)s but is a workbook. Give it the name ending .xlsx, or save it as CSV."),
                 suffix=suffix,
             )
-        raw, notices = workbook.read(content)
-        cut = False
+        found, notices = workbook.read(content)
+        raw, cut = _shelved(found, Shelf()), False
+        del found
     else:
         if suffix in (".xlsx", ".xlsm", ".xls"):
             raise UnusableFile(
@@ -116,8 +143,14 @@ def too_large() -> UnusableFile:
     )
 
 
-def _with_header(raw: list[list], notices: list[str]) -> Sheet:
-    index = next((index for index, cells in enumerate(raw) if not all(map(is_empty, cells))), None)
+def _shelved(raw: Iterable[list], shelf: Shelf) -> Shelf:
+    for cells in raw:
+        shelf.add(cells)
+    return shelf
+
+
+def _with_header(raw: Shelf, notices: list[str]) -> Sheet:
+    index = next((index for index in range(len(raw)) if not all(map(is_empty, raw[index]))), None)
     if index is None:
         raise UnusableFile(_("The file has no rows. Save the spreadsheet again and send that file."))
     header = ["" if cell is None else str(cell).strip() for cell in raw[index]]
@@ -127,7 +160,10 @@ def _with_header(raw: list[list], notices: list[str]) -> Sheet:
         raise _too_wide()
     if len(raw) - index - 1 > MAX_ROWS:
         raise _too_long()
-    rows = [Row(number, cells) for number, cells in enumerate(raw[index + 1 :], start=index + 2)]
+    count = len(raw)
+    while not raw[count - 1]:  # lines without a cell at the end
+        count -= 1
+    rows = [Row(at + 1, raw, at) for at in range(index + 1, count)]
     if not rows:
         raise UnusableFile(_("The file has a header and no rows below it."))
     return Sheet(header, rows, notices)
@@ -147,22 +183,25 @@ def _too_long() -> UnusableFile:
     )
 
 
-def _read_csv(content: bytes) -> tuple[list[list[str]], list[str], bool]:
-    """Rows, notices, and whether the text ends without a line end, as one that was cut short does."""
-    text, notices = decode(content)
-    if text.lstrip()[:1] == "<" and re.match(r"\s*<(!doctype|html|\?xml|table)", text, re.IGNORECASE):
+def _read_csv(content: bytes) -> tuple[Shelf, list[str], bool]:
+    """Rows, notices, and whether the text ends without a line end, as one that was cut short does. The text is never
+    whole in memory: as one it would take up to eight times the file."""
+    encoding, notices = encoding_of(content)
+    text = io.TextIOWrapper(io.BytesIO(content), encoding, newline="")
+    head = text.read(workbook.LONGEST_CELL)
+    if re.match(r"\s*<(!doctype|html|\?xml|table)", head, re.IGNORECASE):
         raise UnusableFile(
             _("The file is a web page or XML, not a spreadsheet. Open it in Excel and save it as XLSX or CSV.")
         )
-    if declared := _DECLARED.match(text):
-        delimiter, text = declared[1], text[declared.end() :]
-    else:
-        delimiter = find_delimiter(text)
+    declared = _DECLARED.match(head)
+    delimiter = declared[1] if declared else find_delimiter(head)
+    text.seek(0)
+    text.read(declared.end() if declared else 0)
     csv.field_size_limit(workbook.LONGEST_CELL)
-    rows = []
+    rows = Shelf()
     reader = csv.reader(_lines(text, delimiter), delimiter=delimiter, strict=True)
     try:
-        rows.extend(map(_narrow, itertools.islice(reader, MAX_ROWS + 1)))  # with the header
+        _shelved(map(_narrow, itertools.islice(reader, MAX_ROWS + 1)), rows)  # with the header
         if next(reader, None) is not None:
             raise _too_long()
     except csv.Error as error:
@@ -174,14 +213,13 @@ def _read_csv(content: bytes) -> tuple[list[list[str]], list[str], bool]:
             row=len(rows) + 1,
             why=error,
         ) from error
-    while rows and not rows[-1]:
-        rows.pop()
-    return rows, notices, not text.endswith(("\n", "\r"))
+    tail = content[-4:].decode(encoding if encoding != "utf-16" else _order(content), "ignore")
+    return rows, notices, not tail.endswith(("\n", "\r"))
 
 
-def _lines(text: str, delimiter: str) -> Iterator[str]:
+def _lines(text: Iterable[str], delimiter: str) -> Iterator[str]:
     """Each of them is cut into cells at once, so one that would become millions is refused before."""
-    for line in io.StringIO(text, newline=""):
+    for line in text:
         if line.count(delimiter) > workbook.LONGEST_CELL:
             raise _too_wide()
         yield line
@@ -194,22 +232,19 @@ def _narrow(row: list[str]) -> list[str]:
     return [*row[:MAX_COLUMNS], *[cell for cell in row[MAX_COLUMNS:] if cell][:1]]
 
 
-def decode(content: bytes) -> tuple[str, list[str]]:
-    """UTF-8 with or without a BOM, UTF-16, else Windows-1250, which is what Czech Excel writes."""
+def encoding_of(content: bytes) -> tuple[str, list[str]]:
+    """UTF-8 with or without a BOM, UTF-16, else Windows-1250, which is what Czech Excel writes; and notices."""
     if encoding := _utf16(content):
         try:
-            text = content.decode(encoding)
+            if any("\0" in piece for piece in _decoded(content, encoding)):
+                raise UnusableFile(_not_text())
         except UnicodeDecodeError as error:
             raise UnusableFile(_("The UTF-16 text of the file is damaged. Save it again as CSV UTF-8.")) from error
-        if "\0" in text:
-            raise UnusableFile(_not_text())
-        return text, []
+        return encoding, []
     if b"\0" in content:
         raise UnusableFile(_not_text())
-    try:
-        return content.decode("utf-8-sig"), []
-    except UnicodeDecodeError:
-        pass
+    if _is_text(content, "utf-8-sig"):
+        return "utf-8-sig", []
     if content.startswith(codecs.BOM_UTF8):
         raise UnusableFile(
             _("The file begins as UTF-8 but holds letters of another encoding. Save it again as CSV UTF-8.")
@@ -219,21 +254,37 @@ def decode(content: bytes) -> tuple[str, list[str]]:
         raise UnusableFile(
             _("The file is UTF-8 text with damaged letters in it. Save it again as CSV UTF-8, without joining files.")
         )
+    if not _is_text(content, "cp1250"):
+        raise UnusableFile(_("The letters of the file are neither UTF-8 nor Windows-1250. Save it again as CSV UTF-8."))
+    return "cp1250", [_("The file was read as Windows-1250; look whether accented letters are right.")]
+
+
+def _is_text(content: bytes, encoding: str) -> bool:
     try:
-        text = content.decode("cp1250")
-    except UnicodeDecodeError as error:
-        raise UnusableFile(
-            _("The letters of the file are neither UTF-8 nor Windows-1250. Save it again as CSV UTF-8.")
-        ) from error
-    return text, [_("The file was read as Windows-1250; look whether accented letters are right.")]
+        for _piece in _decoded(content, encoding):
+            pass
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _decoded(content: bytes, encoding: str) -> Iterator[str]:
+    view = memoryview(content)
+    pieces = (bytes(view[start : start + _PIECE]) for start in range(0, len(content), _PIECE))
+    return codecs.iterdecode(pieces, encoding)
 
 
 def _not_text() -> str:
     return _("The file is not text. Send the spreadsheet as XLSX, or as CSV in UTF-8 or Windows-1250.")
 
 
+def _order(content: bytes) -> str:
+    """Of the bytes of UTF-16 with a BOM."""
+    return "utf-16-le" if content.startswith(codecs.BOM_UTF16_LE) else "utf-16-be"
+
+
 def _utf16(content: bytes) -> str:
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     head = content[:400]
     # Without a BOM: Latin text has its zero bytes on one side only, and there nearly everywhere.

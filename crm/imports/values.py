@@ -13,7 +13,7 @@ from crm.imports import parsers
 from crm.imports.columns import CASE, CLIENT, Column
 from crm.imports.drafts import Draft
 from crm.imports.problems import ERROR, WARNING, RowProblem, UnreadableValue
-from crm.imports.reading import Row
+from crm.imports.reading import Row, is_left_out
 from crm.models import Case, Client, Lender, User
 from crm.models.reference import lender_key
 from crm.search import fold
@@ -155,13 +155,12 @@ class _Cells:
         self.column, self.parse = column, reader_of(column, lookups)
         self.known: dict[str, tuple[object, list[str]]] = {}
 
-    def read(self, row: Row) -> tuple[object, list[str]]:
+    def read(self, cell: object) -> tuple[object, list[str]]:
         """Value and warnings, of a text that is not known."""
-        index = self.column.index
         warnings: list[str] = []
-        found = (None if row.cell(index) is None else self.parse(row.cells[index], warnings.append), warnings)
-        if len(self.known) < MOST_KNOWN and type(row.cells[index]) is str:
-            self.known[row.cells[index]] = found
+        found = (None if is_left_out(cell) else self.parse(cell, warnings.append), warnings)
+        if len(self.known) < MOST_KNOWN and type(cell) is str:
+            self.known[cell] = found
         return found
 
 
@@ -187,7 +186,7 @@ class RowReader:
             if of_column is None or of_column.column is not column:
                 of_column = self._cells[column.index] = _Cells(column, self.lookups)
             try:
-                value, warnings = (type(cell) is str and of_column.known.get(cell)) or of_column.read(row)
+                value, warnings = (type(cell) is str and of_column.known.get(cell)) or of_column.read(cell)
             except UnknownLender as unknown:
                 found.lender_text = parsers.line(cell)
                 self.report(row, column, str(unknown), WARNING)

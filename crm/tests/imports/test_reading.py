@@ -4,7 +4,7 @@ import zipfile
 
 import pytest
 
-from crm.imports import parsers, workbook
+from crm.imports import parsers, reading, shelf, workbook
 from crm.imports.problems import UnusableFile
 from crm.imports.reading import read
 from crm.tests.imports.workbooks import NINE, csv, repacked, with_sheet, xlsx
@@ -195,3 +195,21 @@ def test_the_limit_of_unpacked_bytes_has_two_sides(monkeypatch, spare, refused):
             read(BOOK)
     else:
         assert read(BOOK).rows
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp1250"])
+@pytest.mark.parametrize("end", ["\r\n", "\n", "\r"])
+def test_a_text_of_many_pieces_is_read_as_one(monkeypatch, encoding, end):
+    monkeypatch.setattr(reading, "_PIECE", 7)
+    monkeypatch.setattr(shelf, "BLOCK", 2)
+    lines = ["sep=|", "jmeno|datum", *(f"Žaneta {number}|{number}.2.2025" for number in range(1, 6)), "", ""]
+    sheet = reading.read(end.join(lines).encode(encoding), "x.csv")
+    assert [row.cells for row in sheet.rows] == [[f"Žaneta {number}", f"{number}.2.2025"] for number in range(1, 6)]
+    assert ([row.number for row in sheet.rows], sheet.cut_row) == ([2, 3, 4, 5, 6], 0)
+
+
+def test_a_corrected_row_keeps_its_correction_and_the_others_theirs(monkeypatch):
+    monkeypatch.setattr(shelf, "BLOCK", 1)
+    rows = reading.read(b"jmeno;datum\r\nAlice;1\r\nBob;2\r\n", "x.csv").rows
+    rows[0].correct(3, "x")
+    assert [row.cells for row in rows] == [["Alice", "1", None, "x"], ["Bob", "2"]]
