@@ -13,8 +13,10 @@ _ESCAPED = (_QUOTE, *_STARTS_FORMULA)
 # no mark ever replaces what is stored.
 TOO_LONG_MARK = "⚠ too long for a cell"
 LEFT_OUT = (UNREADABLE_MARK, TOO_LONG_MARK)
-# Sheets that an export adds to its data, in every language; an import passes them over.
-BESIDE_DATA = ("Summary", "Souhrn", "Info")
+# Sheets that an export or the import's template adds to its data, in every language; an import passes them over.
+BESIDE_DATA = ("Summary", "Souhrn", "Info", "Values", "Hodnoty")
+# Whose row the template has as an example, whatever else it says: an import passes it over too.
+EXAMPLE_NAMES = {"en": "[example] Jana Nováková", "cs": "[příklad] Jana Nováková"}
 
 
 def escape_cell(text: str) -> str:
