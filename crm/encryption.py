@@ -2,7 +2,8 @@
 
 The database sees Fernet tokens (or an empty string). Decryption happens on reading a row and nowhere else, so input is
 never decrypted. A value that no key opens becomes an `Unreadable`, which shows itself and is written back untouched.
-About 6 us a value each way: lists defer what they do not show, and many values are encrypted together (`encrypt_texts`).
+About 6 us a value each way: lists defer what they do not show, and many values are encrypted and decrypted together (`encrypt_texts`,
+`decrypt_texts`).
 """
 
 import base64
@@ -15,7 +16,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from cryptography.fernet import InvalidToken
-from cryptography.hazmat.primitives import hashes, hmac
+from cryptography.hazmat.primitives import constant_time, hashes, hmac
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from django.conf import settings
 from django.core import checks
@@ -179,6 +180,18 @@ class StrictEncryptedField:
             texts[at] = token
         return texts
 
+    def read_many(self, stored: Sequence) -> list:
+        """Plain values of stored ones, in their order: what from_db_value gives for each."""
+        return [self._decoded(text, token) for text, token in zip(decrypt_texts(stored), stored, strict=True)]
+
+    def _decoded(self, text, token):
+        if not text or isinstance(text, Unreadable):
+            return text
+        try:
+            return self.decode(text)
+        except (ValueError, ValidationError):
+            return Unreadable(token)
+
     def get_db_prep_value(self, value, connection, prepared=False):
         return value if prepared else self.get_prep_value(value)
 
@@ -292,6 +305,68 @@ def _chain(texts: list[bytes], blocks: int, cipher: Cipher) -> Iterable[tuple]:
         last = encryptor.update(mixed.to_bytes(size, "big"))
         columns.append(_blocks(last))
     return zip(*columns, strict=True)
+
+
+# Version, time and vector before the text, the signature behind it.
+_HEAD, _SIGNATURE = 9, 32
+_STANDARD = bytes.maketrans(b"-_", b"+/")
+
+
+def decrypt_texts(tokens: Sequence) -> list:
+    """What the tokens say, as `decrypt_str` reads them one by one, at a fourth of its time; an Unreadable for each that no
+    key opens; None and "" as they are. The AES of all of them is one call."""
+    sign, cipher = _primary_key()
+    found, bodies, places = list(tokens), [], []
+    for at, token in enumerate(found):
+        if not token:
+            continue
+        body = _verified(token, sign)
+        if body is None:  # of an older key, or of none
+            found[at] = _decrypt_one(token)
+        else:
+            bodies.append(body)
+            places.append(at)
+    plain = _unchain(bodies, cipher)
+    start = 0
+    for at, body in zip(places, bodies, strict=True):
+        end = start + len(body) - _BLOCK
+        try:
+            found[at] = plain[start : end - plain[end - 1]].decode()
+        except UnicodeDecodeError:
+            found[at] = Unreadable(found[at])
+        start = end
+    return found
+
+
+def _verified(token, sign: hmac.HMAC) -> bytes | None:
+    """Vector and text of a token that the first key signed."""
+    try:
+        raw = binascii.a2b_base64(token.encode("ascii").translate(_STANDARD))
+    except (ValueError, AttributeError):
+        return None
+    signature = sign.copy()
+    signature.update(raw[:-_SIGNATURE])
+    blocks, rest = divmod(len(raw) - _HEAD - _SIGNATURE, _BLOCK)
+    is_whole = blocks >= 2 and not rest and raw[:1] == _VERSION
+    if not is_whole or not constant_time.bytes_eq(signature.finalize(), raw[-_SIGNATURE:]):
+        return None
+    return raw[_HEAD:-_SIGNATURE]
+
+
+def _unchain(bodies: list[bytes], cipher: Cipher) -> bytes:
+    """CBC backwards: each block is decrypted, then XORed with the one before it, all of them at once."""
+    before = b"".join([body[:-_BLOCK] for body in bodies])
+    mixed = cipher.decryptor().update(b"".join([body[_BLOCK:] for body in bodies]))
+    return (int.from_bytes(mixed, "big") ^ int.from_bytes(before, "big")).to_bytes(len(before), "big")
+
+
+def _decrypt_one(token) -> str:
+    if not isinstance(token, str):  # SQLite keeps a BLOB in a text column
+        return Unreadable(token)
+    try:
+        return decrypt_str(token)
+    except (InvalidToken, ValueError):
+        return Unreadable(token)
 
 
 @functools.cache

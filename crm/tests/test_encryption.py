@@ -616,6 +616,41 @@ def test_many_texts_are_not_encrypted_with_a_throw_away_key(settings):
         encryption.encrypt_texts(["Alice"])
 
 
+def test_many_tokens_are_read_as_each_of_them_would_be():
+    texts = [f"{'č' * (length % 3)}{'x' * length}" for length in LENGTHS]
+    tokens = [encrypt_str(text).decode() for text in texts]
+    assert encryption.decrypt_texts([*tokens, None, ""]) == [*texts, None, ""]
+
+
+def test_of_many_tokens_each_that_no_key_opens_stays_as_it_is_stored():
+    good, other = encrypt_str("Alice").decode(), Fernet(Fernet.generate_key()).encrypt(b"Alice").decode()
+    turned = base64.urlsafe_b64encode(base64.urlsafe_b64decode(good)[:-1] + b"\0").decode()
+    signed = Fernet(settings.FIELD_ENCRYPTION_KEY[0])
+    broken = [turned, other, good[:-4], "gAAAAA", "plain", "č", b"\xff", signed.encrypt(b"\xff").decode()]
+    found = encryption.decrypt_texts([good, *broken, good])
+    assert (found[0], found[-1]) == ("Alice", "Alice")
+    assert [(type(each), each.stored) for each in found[1:-1]] == [(Unreadable, token) for token in broken]
+
+
+def test_of_many_tokens_those_of_an_older_key_are_read(monkeypatch):
+    token = encrypt_str("Alice").decode()
+    new = encryption._primary_key.__wrapped__
+    with monkeypatch.context() as later:
+        later.setattr(
+            settings, "FIELD_ENCRYPTION_KEY", [Fernet.generate_key().decode(), *settings.FIELD_ENCRYPTION_KEY]
+        )
+        key = new()
+    monkeypatch.setattr(encryption, "_primary_key", lambda: key)
+    assert encryption.decrypt_texts([token, token]) == ["Alice", "Alice"]
+
+
+def test_many_values_are_read_as_each_of_them_would_be():
+    day, text = encrypt_str("1990-05-06").decode(), encrypt_str("not a day").decode()
+    found = Client._meta.get_field("birth_date").read_many([day, None, text])
+    assert (found[:2], found[2].stored) == ([datetime.date(1990, 5, 6), None], text)
+    assert Client._meta.get_field("note").read_many([text, ""]) == ["not a day", ""]
+
+
 def test_many_values_are_prepared_as_each_of_them_would_be():
     field = Client._meta.get_field("birth_date")
     broken = Unreadable("gAAAAAbroken")
