@@ -3,6 +3,7 @@ is crm.imports'; between preview and confirmation the file waits encrypted with 
 it and nobody else. (django-import-export's own pages keep it in the clear in a folder and believe the browser's name.)"""
 
 import json
+from functools import partial
 
 from django import forms
 from django.conf import settings
@@ -19,7 +20,7 @@ from django.views.decorators.http import require_GET, require_POST
 from import_export.admin import ImportExportMixinBase
 
 from crm import imports, values
-from crm.admin import ui
+from crm.admin import import_template, ui
 from crm.admin.base import require
 from crm.admin.forms import CrmForm
 from crm.audit import plans
@@ -75,6 +76,7 @@ class ImportAdminMixin(ImportExportMixinBase):
     def get_urls(self):
         pages = (
             ("import/", self.import_upload, "import"),
+            ("import/template.xlsx", partial(import_template.download, self), "import_template"),
             ("import/<uuid:token>/", self.import_preview, "import_preview"),
             ("import/<uuid:token>/progress/", self.import_progress, "import_progress"),
             ("import/<uuid:token>/cancel/", self.import_cancel, "import_cancel"),

@@ -5,7 +5,7 @@ every cell in memory or, worse, put the sheet in the clear into a temporary fold
 import datetime
 import re
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import BinaryIO
 from xml.sax.saxutils import escape, quoteattr
@@ -53,8 +53,9 @@ class TooManyRows(CrmError):
     message = _("A workbook holds at most %(limit)s rows. Narrow the filter, or export CSV.")
 
 
-def write(table: Table, target: BinaryIO) -> int:
-    """Returns the number of rows. Raises TooManyRows; the target is then only a piece of a file."""
+def write(table: Table, target: BinaryIO, *, checks: str = "", beside: Mapping[str, str] | None = None) -> int:
+    """Returns the number of rows. Raises TooManyRows; the target is then only a piece of a file. `checks` are the rules of
+    the table's cells, `beside` more sheets by their titles, both as XML."""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=4) as archive:
         rows = 0
         with archive.open(_sheet_path(1), "w", force_zip64=True) as sheet:
@@ -69,14 +70,15 @@ def write(table: Table, target: BinaryIO) -> int:
                     sheet.write("".join(waiting).encode())
                     waiting.clear()
             sheet.write("".join(waiting).encode())
-            end = '</sheetData><tableParts count="1"><tablePart r:id="rId1"/></tableParts></worksheet>'
+            end = f'</sheetData>{checks}<tableParts count="1"><tablePart r:id="rId1"/></tableParts></worksheet>'
             sheet.write(end.encode())
         others = {_("Summary"): summary.lines(rows)} if summary else {}
         others |= {_("Info"): table.about(rows)}
+        beside = {title: _small_sheet(lines) for title, lines in others.items()} | dict(beside or {})
         # A table has a row below its header, were it an empty one.
         corner = f"{column_letters(len(table.columns) - 1)}{max(rows, 1) + 1}"
-        parts = _parts([_("Data"), *others], table.header, corner)
-        parts |= {_sheet_path(number): _small_sheet(lines) for number, lines in enumerate(others.values(), start=2)}
+        parts = _parts([_("Data"), *beside], table.header, corner)
+        parts |= {_sheet_path(number): xml for number, xml in enumerate(beside.values(), start=2)}
         for name, xml in parts.items():
             archive.writestr(name, _XML + xml)
     return rows
@@ -162,6 +164,25 @@ def _small_sheet(lines: Iterable[tuple]) -> str:
     return (
         f'<worksheet xmlns="{_MAIN}"><sheetFormatPr defaultRowHeight="15"/><cols>'
         '<col min="1" max="1" width="36" customWidth="1"/><col min="2" max="2" width="48" customWidth="1"/></cols>'
+        f"<sheetData>{''.join(rows)}</sheetData></worksheet>"
+    )
+
+
+def list_sheet(lists: Mapping[str, list[str]]) -> str:
+    """Each list below its header, in a column of its own."""
+    columns = [[header, *values] for header, values in lists.items()]
+    rows = []
+    for number in range(1, max(map(len, columns), default=0) + 1):
+        style = HEADER_STYLE if number == 1 else PLAIN_STYLE
+        cells = "".join(
+            _text_cell(f"{column_letters(index)}{number}", column[number - 1], style)
+            for index, column in enumerate(columns)
+            if number <= len(column)
+        )
+        rows.append(f'<row r="{number}">{cells}</row>')
+    return (
+        f'<worksheet xmlns="{_MAIN}"><sheetFormatPr defaultRowHeight="15"/><cols>'
+        f'<col min="1" max="{max(1, len(columns))}" width="28" customWidth="1"/></cols>'
         f"<sheetData>{''.join(rows)}</sheetData></worksheet>"
     )
 

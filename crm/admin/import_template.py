@@ -1,0 +1,19 @@
+"""The workbook to fill in, for whoever may import."""
+
+import io
+
+from django.http import HttpResponse
+from django.utils.translation import gettext as _
+
+from crm.exports import template
+
+_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+
+
+def download(admin, request) -> HttpResponse:
+    admin._require_import(request)
+    target = io.BytesIO()
+    template.write(target)
+    name = _("import-template")
+    headers = {"Content-Disposition": f'attachment; filename="{name}.xlsx"'}
+    return HttpResponse(target.getvalue(), content_type=_TYPE, headers=headers)
