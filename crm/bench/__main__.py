@@ -14,6 +14,7 @@ SCENARIOS = (
     "search",
     "exports",
     "imports",
+    "full_rows",
     "history",
     "timeline",
     "audit",
