@@ -120,20 +120,20 @@ def run(size: int) -> Iterator[Measured]:
     count = min(MOST, size)
     _add_lender()
     floor = _floor(count)
-    yield rows_per_second("full rows, the floor: the same rows encrypted and written by COPY", count, floor)
+    yield rows_per_second("import of full rows, the floor: the same rows encrypted and written by COPY", count, floor)
     tried = min(MOST_OF_STOCK, count // 10)
     stock = _stock(tried) / tried * count
-    yield rows_per_second("full rows, the stock resource", tried, stock * tried / count)
+    yield rows_per_second("import of full rows, the stock resource", tried, stock * tried / count)
     for name, content in (("csv", csv_file(count)), ("xlsx", xlsx_file(count))):
         checked, taken = import_once(content, f"bench.{name}")
         text = f"{checked:.1f} s, {checked / taken:.2f} of the import"
-        yield Measured(f"full rows, check alone, {name}", checked, text, "under the import")
+        yield Measured(f"check of full rows, {name}", checked, text, "under the import")
         text = f"{count / taken:,.0f} rows/s ({count:,} in {taken:.1f} s), {floor / taken:.2f}x of the floor, "
         text += f"{stock / taken:.1f}x of stock"
-        yield Measured(f"full rows, check and write, {name}", count / taken, text, "0.5x of the floor, 10x of stock")
+        yield Measured(f"import of full rows, {name}", count / taken, text, "0.5x of the floor, 10x of stock")
     for times in (1, 4) if count == MOST else (1,):
         peak = float(_another_process("memory", csv_file(times * count)))
-        yield Measured(f"full rows, peak memory, {times} times", peak, f"{peak:.0f} MB of {times * count:,}", "400 MB")
+        yield Measured(f"import of full rows, peak memory, {times} times", peak, f"{peak:.0f} MB of {times * count:,}", "400 MB")
     if size >= FROM_SIZE_ON_SQLITE:
         yield _on_sqlite()
 
@@ -143,7 +143,7 @@ def _on_sqlite() -> Measured:
         address = f"sqlite:////{folder.lstrip('/')}/bench.sqlite3"
         taken, stock = map(float, _another_process("sqlite", DATABASE_URL=address).split())
     text = f"{ROWS_ON_SQLITE / taken:,.0f} rows/s ({ROWS_ON_SQLITE:,} in {taken:.1f} s), {stock / taken:.1f}x of stock"
-    return Measured("full rows, check and write, csv, SQLite", ROWS_ON_SQLITE / taken, text, "5x of stock")
+    return Measured("import of full rows, csv, SQLite", ROWS_ON_SQLITE / taken, text, "5x of stock")
 
 
 def _add_lender() -> None:
