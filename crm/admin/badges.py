@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from crm import values
-from crm.choices import CaseStatus, DocumentStatus, MessageState, RunState, StepState
+from crm.choices import CaseStatus, DocumentStatus, ImportState, MessageState, RunState, StepState
 
 SOON_DAYS = 3
 
@@ -29,6 +29,8 @@ COLOURS = {
     RunState.RUNNING: "soon",
     RunState.FAILED: "overdue",
     RunState.MISSED: "overdue",
+    ImportState.UPLOADED: "today",
+    ImportState.CHECKING: "soon",
     MessageState.WAITING: "today",
     MessageState.SENT: "ok",
     MessageState.REFUSED: "overdue",

@@ -3,6 +3,7 @@ is crm.imports'; between preview and confirmation the file waits encrypted with 
 it and nobody else. (django-import-export's own pages keep it in the clear in a folder and believe the browser's name.)"""
 
 import json
+import re
 from functools import partial
 
 from django import forms
@@ -12,9 +13,11 @@ from django.core.paginator import Paginator
 from django.db.models import Q
 from django.http import HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, render
+from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils.decorators import method_decorator
 from django.utils.text import capfirst
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_GET, require_POST
 from import_export.admin import ImportExportMixinBase
@@ -26,11 +29,13 @@ from crm.admin.forms import CrmForm
 from crm.audit import plans
 from crm.audit.changes import may_read
 from crm.choices import ImportPart, ImportState
+from crm.encryption import refuse_ciphertext, refuse_unstorable
 from crm.exceptions import CrmError, NotAllowed
-from crm.imports import preview, runs
+from crm.imports import mappings, preview, runs
+from crm.imports.columns import folded
 from crm.imports.plans import Outcome, problems_file
 from crm.imports.problems import RowProblem
-from crm.models import AuditEntry, Case, Client, ImportRun
+from crm.models import AuditEntry, Case, Client, ImportMapping, ImportRun
 
 # Links to written records on the result page.
 MOST_LINKS = 100
@@ -47,6 +52,14 @@ class UploadForm(CrmForm):
         help_text=_("XLSX or CSV, with the names of the columns in the first row."),
         widget=ui.FileWidget({"accept": ".csv,.txt,.xlsx"}),
         allow_empty_file=True,  # the reader says what to do about it
+        required=False,
+    )
+    text = forms.CharField(
+        label=_("Or rows copied from a spreadsheet"),
+        help_text=_("Copy them in Excel with the row of headers, and paste them here."),
+        widget=ui.TextareaWidget({"rows": 5, "spellcheck": "false"}),
+        required=False,
+        strip=False,
     )
     empty_deletes = forms.BooleanField(
         label=_("Empty cells delete values"),
@@ -56,9 +69,52 @@ class UploadForm(CrmForm):
 
     def clean_file(self):
         file = self.cleaned_data["file"]
-        if file.size > settings.UPLOAD_LIMIT_MB * 1024 * 1024:
+        if file and file.size > settings.UPLOAD_LIMIT_MB * 1024 * 1024:
             raise forms.ValidationError(_too_large())
         return file
+
+    def clean(self):
+        data = super().clean()
+        file, text = data.get("file"), (data.get("text") or "").strip("\r\n\ufeff ")
+        if not self.errors and file is None and not text:
+            self.add_error("file", self.fields["file"].error_messages["required"])
+        elif file is not None and text:
+            self.add_error("text", _("Choose a file or paste rows, not both."))
+        return data
+
+    def content(self) -> tuple[bytes, str]:
+        """Bytes and a name for them."""
+        if file := self.cleaned_data["file"]:
+            return file.read(), file.name
+        return self.cleaned_data["text"].encode(), gettext("pasted rows")
+
+
+class ColumnsForm(CrmForm):
+    """A choice for each column that nobody knows."""
+
+    def __init__(self, data=None, *, kind: str, asked: list, said: dict[str, str]):
+        super().__init__(data)
+        self.headers = {f"column-{index}": header for index, header, _samples in asked}
+        choices = [("", _("Leave out")), *mappings.choices_of(kind)]
+        for name, header in self.headers.items():
+            self.fields[name] = forms.ChoiceField(
+                label=header,
+                choices=choices,
+                required=False,
+                widget=ui.SelectWidget(),
+                initial=said.get(folded(header)),
+            )
+
+    def clean(self):
+        data = super().clean()
+        taken: dict[str, str] = {}
+        for name in self.headers:
+            if (target := data.get(name)) and taken.setdefault(target, name) != name:
+                self.add_error(name, _("Another column is to hold this already."))
+        return data
+
+    def chosen(self) -> dict[str, str]:
+        return {header: self.cleaned_data[name] for name, header in self.headers.items()}
 
 
 class ImportAdminMixin(ImportExportMixinBase):
@@ -81,6 +137,9 @@ class ImportAdminMixin(ImportExportMixinBase):
             ("import/<uuid:token>/progress/", self.import_progress, "import_progress"),
             ("import/<uuid:token>/cancel/", self.import_cancel, "import_cancel"),
             ("import/<uuid:token>/again/", self.import_again, "import_again"),
+            ("import/<uuid:token>/columns/", self.import_columns, "import_columns"),
+            ("import/<uuid:token>/cells/", self.import_cells, "import_cells"),
+            ("import/forget/", self.import_forget, "import_forget"),
             ("import/<uuid:token>/refused.csv", self.import_refused_rows, "import_refused_rows"),
             ("import/<uuid:token>/result/", self.import_result, "import_result"),
             ("import/<uuid:token>/problems.csv", self.import_problems, "import_problems"),
@@ -106,6 +165,10 @@ class ImportAdminMixin(ImportExportMixinBase):
             "title": _("Import"),
             "most_mb": settings.UPLOAD_LIMIT_MB,
             "at_once": runs.ROWS_AT_ONCE,
+            "remembered": [
+                (each.header, mappings.label_of(each.field)) for each in ImportMapping.objects.filter(user=request.user)
+            ],
+            "forget_url": self._import_url("import_forget"),
         }
         return self._import_page(request, "crm/import_upload.html", context)
 
@@ -120,6 +183,8 @@ class ImportAdminMixin(ImportExportMixinBase):
             return self._gone(request)
         if request.method == "POST":
             return self._confirm(request, run)
+        if state == ImportState.UPLOADED:
+            return HttpResponseRedirect(self._import_url("import_columns", run))
         if state != ImportState.CHECKED:
             context = {"title": _("Import"), **self._told(run, state)}
             return self._import_page(request, "crm/import_progress.html", context)
@@ -133,9 +198,7 @@ class ImportAdminMixin(ImportExportMixinBase):
         run = self._own_run(request, token)
         state = runs.state_of(run)
         headers = {} if state in runs.IN_WORK else {"HX-Refresh": "true"}
-        response = render(request, "crm/import_state.html", self._told(run, state))
-        response.headers.update(headers)
-        return response
+        return TemplateResponse(request, "crm/import_state.html", self._told(run, state), headers=headers)
 
     @method_decorator(require_POST)
     def import_cancel(self, request, token):
@@ -148,6 +211,60 @@ class ImportAdminMixin(ImportExportMixinBase):
         self._require_import(request)
         run = self._own_run(request, token)
         return self._do(request, run, lambda: runs.check_again(run, request.user))
+
+    def import_columns(self, request, token):
+        """What the columns mean that nobody knows: said once, and remembered for this person."""
+        self._require_import(request)
+        run = self._own_run(request, token)
+        found = runs.columns_of(run)
+        if found is None or runs.state_of(run) not in (ImportState.UPLOADED, ImportState.CHECKED, ImportState.FAILED):
+            return HttpResponseRedirect(self._import_url("import_preview", run))
+        kind, asked, said = found
+        form = ColumnsForm(request.POST or None, kind=kind, asked=asked, said=said)
+        if form.is_valid():
+            return self._do(request, run, lambda: runs.name_columns(run, request.user, form.chosen()))
+        context = {
+            "title": _("Columns of the file"),
+            "run": run,
+            "form": form,
+            "lines": [(header, samples, form[f"column-{index}"]) for index, header, samples in asked],
+            **self._earlier(request, run),
+        }
+        return self._import_page(request, "crm/import_columns.html", context)
+
+    @method_decorator(require_POST)
+    def import_cells(self, request, token):
+        """Cells that were put right in the preview; the file is checked with them."""
+        self._require_import(request)
+        run = self._own_run(request, token)
+        cells = {at: text for name, text in request.POST.items() if (at := _cell_named(name))}
+        index = preview.index_of(run)
+        if index is None:
+            return self._gone(request)
+        shown = {
+            (line["row"], int(column)): value
+            for line in preview.lines_at(run, index.positions(Outcome.ERROR))
+            for column, value in line["bad"].items()
+        }
+        changed = {at: text for at, text in cells.items() if at in shown and text != shown[at]}
+        if not changed:
+            messages.info(request, _("No cell was changed."))
+            return HttpResponseRedirect(self._import_url("import_preview", run))
+        try:
+            for text in changed.values():
+                refuse_ciphertext(text)
+                refuse_unstorable(text)
+        except forms.ValidationError as error:
+            messages.error(request, " ".join(error.messages))
+            return HttpResponseRedirect(self._import_url("import_preview", run))
+        return self._do(request, run, lambda: runs.correct(run, request.user, changed))
+
+    @method_decorator(require_POST)
+    def import_forget(self, request):
+        self._require_import(request)
+        mappings.forget(request.user)
+        messages.success(request, _("Your columns are forgotten."))
+        return HttpResponseRedirect(self._import_url("import"))
 
     def import_refused_rows(self, request, token):
         self._require_import(request)
@@ -216,10 +333,10 @@ class ImportAdminMixin(ImportExportMixinBase):
 
     def _begun(self, request, form: UploadForm) -> ImportRun | None:
         """None with the reason on the form. The name is a label, never a path."""
-        file = form.cleaned_data["file"]
+        content, name = form.content()
         try:
             return imports.begin(
-                file.read(), file.name, request.user,
+                content, name, request.user,
                 model=self.opts.model_name, empty_deletes=form.cleaned_data["empty_deletes"],
             )  # fmt: skip
         except CrmError as error:
@@ -231,13 +348,17 @@ class ImportAdminMixin(ImportExportMixinBase):
         chosen = request.GET.get("show", "")
         chosen = chosen if chosen in preview.FILTERS else ""
         page = Paginator(index.positions(chosen), PER_PAGE).get_page(request.GET.get("p"))
-        lines = [_Line(line, request.user) for line in preview.lines_at(run, list(page.object_list))]
+        lines = [_Line(line, index.header, request.user) for line in preview.lines_at(run, list(page.object_list))]
+        has_columns = run.pieces.filter(part=ImportPart.COLUMNS).exists()
         of_file = [preview.problem_of({"row": 1}, each) for each in index.of_file]
         return {
             "run": run,
             "counts": _counts(run),
             "notices": index.notices,
             "of_file": of_file,
+            "said": [(header, mappings.label_of(target)) for header, target in index.said.items()],
+            "columns_url": self._import_url("import_columns", run) if has_columns else "",
+            "cells_url": self._import_url("import_cells", run) if any(line.cells for line in lines) else "",
             "problems": [*of_file, *(problem for line in lines for problem in line.problems)],
             "rows": lines,
             "page": page,
@@ -349,7 +470,7 @@ class ImportAdminMixin(ImportExportMixinBase):
 class _Line:
     """One row of the file, as its reader may see it: what somebody may not read is not told here either."""
 
-    def __init__(self, line: dict, user):
+    def __init__(self, line: dict, header: list[str], user):
         outcome = Outcome(line["outcome"])
         readable = {model._meta.model_name: may_read(user, model) for model in (Client, Case)}
         is_readable = outcome in (Outcome.CREATE, Outcome.ERROR) or readable["client"]
@@ -357,6 +478,17 @@ class _Line:
         self.who = line["who"] if is_readable else HIDDEN
         self.changes = [_change(*each, readable) for each in line["changes"]]
         self.problems = [preview.problem_of(line, each) for each in line["problems"]]
+        # The bad cells of a refused row, to be put right here.
+        self.cells = [
+            {"name": f"cell-{self.number}-{index}", "header": header[int(index)], "value": value}
+            for index, value in line.get("bad", {}).items()
+        ]
+
+
+def _cell_named(name: str) -> tuple[int, int] | None:
+    """`cell-7-3`: row and column's index."""
+    found = re.fullmatch(r"cell-([0-9]{1,7})-([0-9]{1,4})", name)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def _change(name: str, before: str, now: str, readable: dict[str, bool]) -> dict:
@@ -373,6 +505,8 @@ def operation_urls(user, run: ImportRun) -> dict[str, str]:
     pages = {"operation_url": ("admin:crm_operation", VIEW), "undo_url": ("admin:crm_operation_undo", plans.PERMISSION)}
     if run.state != ImportState.DONE or not AuditEntry.objects.visible_to(user).filter(operation_id=run.operation_id):
         return {}
+    if not run.created_count and not run.updated_count:
+        del pages["undo_url"]
     return {
         name: reverse(page, args=[run.operation_id])
         for name, (page, permission) in pages.items()

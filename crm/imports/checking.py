@@ -22,19 +22,22 @@ def check(
     user=None,
     *,
     on: datetime.date | None = None,
+    mapping: Mapping[str, str] | None = None,
+    asks: bool = False,
     corrections: Mapping[int, Mapping[int, str]] | None = None,
     empty_deletes: bool = False,
     progress=unwatched,
 ) -> Plan:
     """`user` sees only his rows of the database (None: all of them). `on` is the day of a case without a date.
-    `corrections` are texts for cells, by the row's number and the column's index. Queries follow the batches of rows.
-    Raises UnusableFile."""
+    `mapping` and `asks` are `recognise`'s; `corrections` are texts for cells, by the row's number and the column's index.
+    Queries follow the batches of rows. Raises UnusableFile, and ColumnsUnknown where it `asks`."""
     on = on or timezone.localdate()
     seen = written_runs()
     sheet = read(content, file_name)
     _correct(sheet, corrections or {})
-    layout, problems = recognise(sheet)
-    again = partial(check, content, file_name, user, on=on, corrections=corrections, empty_deletes=empty_deletes)
+    layout, problems = recognise(sheet, mapping, asks=asks)
+    chosen = {"mapping": mapping, "corrections": corrections, "empty_deletes": empty_deletes}
+    again = partial(check, content, file_name, user, on=on, **chosen)
     plan = Plan(
         file_name, sha256(content), sheet, layout,
         problems=problems, empty_deletes=empty_deletes, seen=seen, again=again,

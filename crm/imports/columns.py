@@ -1,7 +1,8 @@
 """Which column of a spreadsheet means which field: the older CRM's nine names, what Czech offices write above their
 columns, and the names and labels (Czech and English) of our own fields, as the exports write them."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -10,6 +11,7 @@ from django.utils import translation
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from crm.exceptions import CrmError
 from crm.imports import parsers
 from crm.imports.problems import WARNING, RowProblem, UnusableFile
 from crm.imports.reading import Sheet
@@ -79,6 +81,8 @@ OTHER_NAMES = {
 }
 # What an errors file of ours has beside the original columns.
 REASON_COLUMN = "problem"
+# Of the values of a column that nobody knows, shown to whoever is asked.
+SAMPLES, SAMPLE_LENGTH = 3, 60
 _IGNORED = ("problem", "problém")
 
 
@@ -106,9 +110,23 @@ class Layout:
     kind: str
     columns: list[Column]
     unknown: dict[int, str] = field(default_factory=dict)
+    # The columns that a person may be asked about: index, header, some values.
+    asked: list[tuple[int, str, list[str]]] = field(default_factory=list)
+    # What a person said of them, by header.
+    said: dict[str, str] = field(default_factory=dict)
 
     def column(self, name: str, owner: str | None = None) -> Column | None:
         return next((each for each in self.columns if each.name == name and owner in (None, each.owner)), None)
+
+
+class ColumnsUnknown(CrmError):
+    """Somebody has to say what columns mean before the file is checked."""
+
+    message = gettext_lazy("Some columns are not known.")
+
+    def __init__(self, layout: Layout):
+        self.layout = layout
+        super().__init__()
 
 
 def folded(header: str) -> str:
@@ -166,18 +184,25 @@ def _people_labels() -> dict[str, tuple[str, str]]:
     return case | client | named
 
 
-def recognise(sheet: Sheet) -> tuple[Layout, list[RowProblem]]:
-    """Raises UnusableFile when the header does not tell what the rows are; unknown columns are warnings."""
+def targets(kind: str) -> list[str]:
+    """What a column without a known header may be said to hold, as `owner.field`."""
+    found = [f"{CLIENT}.{name}" for name in CLIENT_FIELDS] if kind != CASES else []
+    return found + ([f"{CASE}.{name}" for name in CASE_FIELDS] if kind != CLIENTS else [])
+
+
+def recognise(
+    sheet: Sheet, mapping: Mapping[str, str] | None = None, *, asks: bool = False
+) -> tuple[Layout, list[RowProblem]]:
+    """`mapping` says what other columns mean: by folded header one of `targets`, or nothing for one to be left out. Raises
+    UnusableFile when the header does not tell what the rows are; ColumnsUnknown where a person can be asked and was not
+    yet. Otherwise unknown columns are warnings."""
     keys = [folded(header) for header in sheet.header]
     kind, meaning = _kind(set(keys))
     layout = Layout(kind, [])
-    problems = []
     for index, (header, key) in enumerate(zip(sheet.header, keys, strict=True)):
         owner, name = meaning(key)
         if name is None:
             layout.unknown[index] = header
-            if key not in map(folded, _IGNORED):
-                problems.append(_unknown(sheet, index, header))
         elif name not in (ROW_VERSION, *READ_ONLY[owner]):
             if earlier := layout.column(name, owner):
                 raise UnusableFile(
@@ -186,6 +211,10 @@ def recognise(sheet: Sheet) -> tuple[Layout, list[RowProblem]]:
                     second=header,
                 )
             layout.columns.append(Column(index, header, owner, name))
+    layout.asked = _asked(sheet, layout.unknown)
+    if asks and not {folded(header) for _index, header, _samples in layout.asked} <= (mapping or {}).keys():
+        raise ColumnsUnknown(layout)
+    problems = _say(sheet, layout, mapping or {})
     if kind == PEOPLE and not layout.column("full_name"):
         raise UnusableFile(
             _(
@@ -194,7 +223,40 @@ def recognise(sheet: Sheet) -> tuple[Layout, list[RowProblem]]:
             ),
             found=", ".join(header for header in sheet.header if header)[:300],
         )
-    return layout, [problem for problem in problems if problem]
+    return layout, problems
+
+
+def _asked(sheet: Sheet, unknown: dict[int, str]) -> list[tuple[int, str, list[str]]]:
+    """Index, header and some values of each column that has both."""
+    ignored = set(map(folded, _IGNORED))
+    found = []
+    for index, header in unknown.items():
+        if folded(header) and folded(header) not in ignored and (samples := _samples(sheet, index)):
+            found.append((index, header, samples))
+    return found
+
+
+def _samples(sheet: Sheet, index: int) -> list[str]:
+    shown = (parsers.shown(row.cells[index]) for row in sheet.rows if index < len(row.cells))
+    return list(itertools.islice((text[:SAMPLE_LENGTH] for text in shown if text), SAMPLES))
+
+
+def _say(sheet: Sheet, layout: Layout, mapping: Mapping[str, str]) -> list[RowProblem]:
+    """Gives the unknown columns the meaning that somebody said, and warns of those without one."""
+    allowed = set(targets(layout.kind))
+    problems = []
+    for index, header in list(layout.unknown.items()):
+        target = mapping.get(folded(header)) if folded(header) else None
+        owner, _point, name = (target or "").partition(".")
+        if target in allowed and not layout.column(name, owner):
+            layout.columns.append(Column(index, header, owner, name))
+            layout.said[header] = target
+            del layout.unknown[index]
+        elif target == "":
+            layout.said[header] = ""
+        elif folded(header) not in map(folded, _IGNORED):
+            problems.append(_unknown(sheet, index, header))
+    return [problem for problem in problems if problem]
 
 
 def _kind(keys: set[str]) -> tuple[str, Callable[[str], tuple[str, str | None]]]:

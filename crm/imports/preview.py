@@ -45,6 +45,8 @@ class Index:
     letters: str
     duplicates: list[int] = field(default_factory=list)
     noted: list[int] = field(default_factory=list)
+    # What a person said of columns, by header.
+    said: dict[str, str] = field(default_factory=dict)
 
     def positions(self, chosen: str) -> list[int]:
         if chosen == DUPLICATES:
@@ -76,6 +78,7 @@ def store(run: ImportRun, plan: Plan, *, only: Outcome | None = None) -> Index:
         "".join(_LETTERS[plan.outcomes[number]] for number in numbers),
         [positions[row] for row in problems if row in positions and any(p.kind == DUPLICATE for p in problems[row])],
         [positions[row] for row in problems if row in positions],
+        plan.layout.said,
     )
     pieces.store_json(run, ImportPart.ROWS, itertools.batched(_lines(plan, rows, problems), BLOCK))
     pieces.store_json(run, ImportPart.INDEX, [[getattr(index, name) for name in Index.__slots__]])
@@ -138,6 +141,7 @@ def _lines(plan: Plan, rows: list[Row], problems: dict[int, list[RowProblem]]) -
     for at, item in enumerate(plan.items):
         items[item.row].append(at)
     column = plan.layout.column("full_name") or plan.layout.column("reference")
+    at_header = {each.header: each.index for each in plan.layout.columns}
     width = len(plan.sheet.header)
     for row in rows:
         outcome = plan.outcomes[row.number]
@@ -150,6 +154,11 @@ def _lines(plan: Plan, rows: list[Row], problems: dict[int, list[RowProblem]]) -
             "problems": [_problem(each) for each in problems.get(row.number, ())],
         }
         if outcome == Outcome.ERROR:
+            line["bad"] = {
+                at_header[each.column]: each.value
+                for each in problems.get(row.number, ())
+                if each.is_error and each.column in at_header
+            }
             line["cells"] = padded(row, width)
         yield line
 

@@ -3,6 +3,7 @@ the request; a longer one by jobs of the long queue. Its write and the record's 
 moment leaves both or neither, and a job that is begun again after it finds nothing to do."""
 
 import datetime
+import json
 
 from django.conf import settings
 from django.db import transaction
@@ -13,9 +14,9 @@ from django.utils.translation import gettext_lazy as _
 from crm import jobs
 from crm.choices import ImportPart, ImportState, QueueName, RunState
 from crm.exceptions import CrmError, NotAllowed
-from crm.imports import pieces, preview
+from crm.imports import mappings, pieces, preview
 from crm.imports.checking import check
-from crm.imports.columns import CASES, CLIENTS
+from crm.imports.columns import CASES, CLIENTS, ColumnsUnknown, Layout, folded
 from crm.imports.plans import Outcome, Plan, problems_json, sha256
 from crm.imports.problems import RowProblem, UnusableFile
 from crm.imports.reading import read
@@ -28,6 +29,8 @@ ROWS_AT_ONCE = 500
 BYTES_AT_ONCE = 1 << 20
 # Of one person: others wait in the same queue.
 MOST_AT_ONCE = 3
+# Of one file; whoever has more to mend mends the file.
+MOST_CORRECTIONS = 5_000
 # How long an unconfirmed file waits, and the refused rows of a finished import.
 KEPT_FOR = datetime.timedelta(days=1)
 REFUSED_KEPT_FOR = datetime.timedelta(days=30)
@@ -38,6 +41,10 @@ OF_JOBS = (RunState.QUEUED, RunState.RUNNING)
 
 class TooManyAtOnce(CrmError):
     message = _("%(count)s of your imports are not finished yet. Wait for one, or cancel it.")
+
+
+class TooManyCorrections(CrmError):
+    message = _("At most %(limit)s cells are put right here. Correct the rest in the file and send it again.")
 
 
 class ChangedMeanwhile(CrmError):
@@ -55,16 +62,16 @@ def begin(content: bytes, file_name: str, user, *, model: str = "client", empty_
         user=user, user_name=user.get_display_name(), state=ImportState.CHECKING, model=model, sha256=sha256(content),
         file_name=file_name[-255:], options={"empty_deletes": empty_deletes},
     )  # fmt: skip
-    plan = _checked(run, content) if is_short(content, file_name) else None
+    found = _found(run, content) if is_short(content, file_name) else None
     with transaction.atomic():
-        if plan is None:
+        if found is None:
             _refuse_too_many(user)
         run.save()
         pieces.store_bytes(run, ImportPart.FILE, content)
-        if plan is None:
+        if found is None:
             _order(run, CHECK_JOB)
         else:
-            _keep(run, plan)
+            _keep(run, found)
     return run
 
 
@@ -83,18 +90,56 @@ def check_again(run: ImportRun, user) -> None:
     if state_of(run) not in (ImportState.UPLOADED, ImportState.CHECKED, ImportState.FAILED):
         raise NotAllowed()
     content = pieces.load_bytes(run, ImportPart.FILE)
-    short = is_short(content, run.file_name)
-    plan = _checked(run, content) if short else None
+    found = _found(run, content) if is_short(content, run.file_name) else None
     with transaction.atomic():
         if not kept(user).filter(pk=run.pk).filter(_free(run)).update(state=ImportState.CHECKING, message=""):
             raise NotAllowed()
         run.state, run.message = ImportState.CHECKING, ""
         run.save(update_fields=["options", "mapping", "corrections"])
-        if plan is None:
+        if found is None:
             _refuse_too_many(user)
             _order(run, CHECK_JOB)
         else:
-            _keep(run, plan)
+            _keep(run, found)
+
+
+def name_columns(run: ImportRun, user, chosen: dict[str, str]) -> None:
+    """Says what columns mean, by headers as they are written, for this file and the next ones, and checks the file."""
+    said = {folded(header): target for header, target in chosen.items()}
+    run.mapping = json.dumps({**_json(run.mapping), **said}, ensure_ascii=False)
+    check_again(run, user)
+    mappings.remember(user, chosen)
+
+
+def correct(run: ImportRun, user, cells: dict[tuple[int, int], str]) -> None:
+    """New texts for cells, by row and column's index, and the file is checked with them. Raises TooManyCorrections."""
+    corrections = corrections_of(run)
+    for (row, index), text in cells.items():
+        corrections.setdefault(row, {})[index] = text
+    if sum(map(len, corrections.values())) > MOST_CORRECTIONS:
+        raise TooManyCorrections(limit=MOST_CORRECTIONS)
+    run.corrections = json.dumps(corrections, ensure_ascii=False)
+    check_again(run, user)
+
+
+def corrections_of(run: ImportRun) -> dict[int, dict[int, str]]:
+    return {
+        int(row): {int(index): text for index, text in cells.items()} for row, cells in _json(run.corrections).items()
+    }
+
+
+def columns_of(run: ImportRun) -> tuple[str, list, dict[str, str]] | None:
+    """Of columns that a person may name: the file's kind, index, header and values of each, and what is said of them."""
+    found = next(pieces.load_json(run, ImportPart.COLUMNS), None)
+    return (found[0], found[1], _mapping(run)) if found else None
+
+
+def _json(text: str) -> dict:
+    return json.loads(text) if text else {}
+
+
+def _mapping(run: ImportRun) -> dict[str, str]:
+    return {**mappings.remembered(run.user), **_json(run.mapping)}
 
 
 def confirm(
@@ -171,13 +216,13 @@ def check_by_job(progress: jobs.Progress) -> dict:
         return {"rows": run.rows}
     with translation.override(run.user.language):
         try:
-            plan = _checked(run, pieces.load_bytes(run, ImportPart.FILE), progress)
+            found = _found(run, pieces.load_bytes(run, ImportPart.FILE), progress)
         except UnusableFile as error:
             _refuse(run, str(error))
             return {"rows": 0}
         with transaction.atomic():
             _hold(run, ImportState.CHECKING)
-            _keep(run, plan)
+            _keep(run, found)
             _insist_on(progress)
     return {"rows": run.rows, "errors": run.error_count}
 
@@ -221,11 +266,21 @@ def _insist_on(progress: jobs.Progress) -> None:
 # --- Their parts ---
 
 
-def _checked(run: ImportRun, content: bytes, progress=unwatched) -> Plan:
+def _found(run: ImportRun, content: bytes, progress=unwatched) -> Plan | Layout:
+    """The plan, or the columns to ask about first."""
+    try:
+        return _checked(run, content, progress, asks=not run.mapping)
+    except ColumnsUnknown as unknown:
+        return unknown.layout
+
+
+def _checked(run: ImportRun, content: bytes, progress=unwatched, *, asks: bool = False) -> Plan:
     """Raises UnusableFile; NotAllowed where the person may not import what is in the file."""
     plan = check(
-        content, run.file_name, run.user, empty_deletes=run.options.get("empty_deletes", False), progress=progress
-    )
+        content, run.file_name, run.user,
+        mapping=_mapping(run), asks=asks, corrections=corrections_of(run),
+        empty_deletes=run.options.get("empty_deletes", False), progress=progress,
+    )  # fmt: skip
     # Either list's page takes any file, so what is in it decides which permissions it needs.
     needed = {CLIENTS: (Client,), CASES: (Case,)}.get(plan.layout.kind, (Client, Case))
     if not all(may_import(run.user, model) for model in needed):
@@ -233,8 +288,19 @@ def _checked(run: ImportRun, content: bytes, progress=unwatched) -> Plan:
     return plan
 
 
-def _keep(run: ImportRun, plan: Plan, *, message: str = "") -> None:
-    """What the preview shows. In the caller's transaction."""
+def _keep(run: ImportRun, found: Plan | Layout, *, message: str = "") -> None:
+    """What the preview shows, or the page of the columns. In the caller's transaction."""
+    if isinstance(found, Layout):
+        pieces.store_json(run, ImportPart.COLUMNS, [[found.kind, found.asked]])
+        run.state, run.message = ImportState.UPLOADED, ""
+        run.save()
+    else:
+        _keep_plan(run, found, message)
+
+
+def _keep_plan(run: ImportRun, plan: Plan, message: str) -> None:
+    if plan.layout.asked:
+        pieces.store_json(run, ImportPart.COLUMNS, [[plan.layout.kind, plan.layout.asked]])
     index = preview.store(run, plan)
     run.rows, run.error_count = plan.rows, plan.errors
     run.created_count, run.updated_count, run.skipped_count = plan.created, plan.updated, plan.skipped

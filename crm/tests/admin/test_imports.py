@@ -19,8 +19,11 @@ from django.utils import timezone
 from import_export import resources
 from import_export.admin import ImportMixin
 
-from crm import imports, roles
+from crm import imports, jobs, roles, tasks
+from crm.admin import imports as pages
 from crm.choices import RunState
+from crm.encryption import encrypt_bytes
+from crm.imports import runs
 from crm.models import Case, Client, ImportRun, User
 from crm.tests import factories
 from crm.tests.exports.reading import export
@@ -28,8 +31,10 @@ from crm.tests.exports.reading import export
 UPLOAD = reverse("admin:crm_client_import")
 HEADER = "jmeno;email;cena;navrh_financovani_castka;datum"
 GOOD = "Jana Bílá;jana@example.com;5 000 000;4 000 000;1.2.2026"
-PAGES = ("import_preview", "import_progress", "import_result", "import_refused_rows", "import_problems")
-POSTED = ("import_preview", "import_cancel", "import_again")
+PAGES = (
+    "import_preview", "import_progress", "import_columns", "import_result", "import_refused_rows", "import_problems",
+)  # fmt: skip
+POSTED = ("import_preview", "import_cancel", "import_again", "import_columns", "import_cells")
 BAD = "Petr Zlý;petr@example.com;asi milion;1;1.2.2026"
 
 
@@ -419,3 +424,257 @@ def test_the_preview_costs_the_same_number_of_queries_for_ten_rows_and_twenty(br
         return len(found)
 
     assert queries(10) == queries(20)
+
+
+# --- Long files ---
+
+
+@pytest.fixture
+def long_files(monkeypatch):
+    monkeypatch.setattr(runs, "ROWS_AT_ONCE", 1)
+
+
+def work(run: ImportRun) -> ImportRun:
+    jobs.carry_out(ImportRun.objects.get(pk=run.pk).job_id, tasks.JOBS)
+    return ImportRun.objects.get(pk=run.pk)
+
+
+def test_a_long_file_shows_how_far_it_is_until_there_is_a_preview(browse, manager, long_files):
+    factories.make_catalogue()
+    browser = browse(manager)
+    preview = upload(browser, GOOD, BAD)
+    run = ImportRun.objects.get()
+    assert "The file waits for a worker." in browser.get(preview).content.decode()
+    assert "HX-Refresh" not in browser.get(url("import_progress", run)).headers
+    work(run)
+    assert browser.get(url("import_progress", run)).headers["HX-Refresh"] == "true"
+    assert [number for _label, number in browser.get(preview).context["counts"]] == [1, 0, 0, 0, 1]
+    assert browser.post(preview, {"mode": "good"})["Location"] == preview
+    assert Client.objects.count() == 0
+    assert work(run).state == "done"
+    assert browser.get(preview)["Location"] == url("import_result", run)
+
+
+def test_a_long_import_is_cancelled_and_checked_again(browse, manager, long_files):
+    browser = browse(manager)
+    upload(browser, GOOD, BAD)
+    run = ImportRun.objects.get()
+    page = browser.post(url("import_cancel", run), follow=True)
+    assert "Nothing was written. Cancelled." in page.content.decode()
+    browser.post(url("import_again", run))
+    assert work(run).state == "checked"
+
+
+def test_the_preview_is_paged_and_filtered(browse, manager, monkeypatch):
+    monkeypatch.setattr(pages, "PER_PAGE", 2)
+    browser = browse(manager)
+    preview = upload(browser, *[f"Jan Řádek{n};jan{n}@example.com;5;4;1.2.2026" for n in range(3)], BAD)
+    shown = [[row.number for row in browser.get(f"{preview}?{query}").context["rows"]] for query in ("", "p=2")]
+    assert shown == [[2, 3], [4, 5]]
+    page = browser.get(f"{preview}?show=error")
+    assert [row.number for row in page.context["rows"]] == [5]
+    assert [(each["value"], each["count"]) for each in page.context["filters"]] == [
+        ("", "4"), ("create", "3"), ("error", "1"), ("noted", "1"),
+    ]  # fmt: skip
+    assert [row.number for row in browser.get(f"{preview}?show=nonsense").context["rows"]] == [2, 3]
+
+
+def test_a_preview_is_read_from_the_database_and_checks_nothing(browse, manager, monkeypatch):
+    browser = browse(manager)
+    preview = upload(browser, GOOD)
+    monkeypatch.setattr(runs, "check", lambda *args, **kwargs: pytest.fail("checked again"))
+    assert browser.get(preview).status_code == 200
+
+
+def test_a_probable_duplicate_is_counted_and_found(browse, manager):
+    factories.make_client("Jana Bílá", email="jana@example.com")
+    browser = browse(manager)
+    preview = upload(browser, GOOD, BAD)
+    page = browser.get(f"{preview}?show=duplicate")
+    assert dict(page.context["counts"])["Probable duplicates"] == 1
+    assert [row.number for row in page.context["rows"]] == [2]
+
+
+def test_whoever_may_not_read_clients_sees_no_stored_value(browse, manager):
+    client = factories.make_client("Alice Nováková", email="alice@example.com")
+    content = export(Client.objects.all(), "csv").replace(b"alice@example.com", b"new@example.com")
+    manager.groups.clear()
+    manager.user_permissions.set(Permission.objects.filter(codename__in=["import_client", "import_case"]))
+    browser = browse(manager)
+    page = browser.get(browser.post(UPLOAD, {"file": SimpleUploadedFile("x.csv", content)})["Location"])
+    assert page.context["rows"][0].changes[0]["before"] == "•••"
+    assert client.email not in page.content.decode()
+
+
+# --- A file that was imported before; the list of imports ---
+
+
+def test_a_repeated_file_is_recognised_with_a_link_to_what_it_wrote(browse, manager):
+    factories.make_catalogue()
+    browser = browse(manager)
+    browser.post(upload(browser, GOOD), {"mode": "good"})
+    first = ImportRun.objects.get()
+    page = browser.get(upload(browser, GOOD)).content.decode()
+    assert "The same file was imported already" in page
+    assert url("import_result", first) in page
+
+
+def test_somebody_elses_import_of_the_file_is_said_without_a_link(browse, manager, administrator):
+    factories.make_catalogue()
+    run = imports.confirm(imports.begin(csv_file(GOOD).read(), "clients.csv", administrator), administrator)
+    manager.groups.clear()
+    manager.user_permissions.set(Permission.objects.filter(codename__in=["import_client", "import_case"]))
+    with override_settings(ADVISER_SCOPE="own"):
+        browser = browse(manager)
+        page = browser.get(upload(browser, GOOD)).content.decode()
+    assert "The same file was imported already" in page
+    assert url("import_result", run) not in page
+
+
+def test_the_list_of_imports_leads_to_result_operation_and_undo(browse, manager):
+    factories.make_catalogue()
+    browser = browse(manager)
+    browser.post(upload(browser, GOOD), {"mode": "good"})
+    run = ImportRun.objects.get()
+    waiting = ImportRun.objects.get(token=upload(browser, GOOD).rstrip("/").rpartition("/")[2])
+    listed = browser.get(reverse("admin:crm_importrun_changelist")).content.decode()
+    assert url("import_result", run) in listed
+    assert url("import_preview", waiting) in listed
+    page = browser.get(reverse("admin:crm_importrun_change", args=[run.pk])).content.decode()
+    assert reverse("admin:crm_operation", args=[run.operation_id]) in page
+    assert reverse("admin:crm_operation_undo", args=[run.operation_id]) in page
+
+
+def test_who_sees_all_imports_but_imports_nothing_finds_no_link_to_their_pages(browse, manager):
+    run = imports.confirm(imports.begin(csv_file(GOOD).read(), "clients.csv", manager), manager)
+    browser = browse(factories.make_user(roles.AUDITOR))
+    for page in ("changelist", "change"):
+        args = [run.pk] if page == "change" else []
+        response = browser.get(reverse(f"admin:crm_importrun_{page}", args=args))
+        assert response.status_code == 200
+        assert url("import_result", run) not in response.content.decode()
+
+
+# --- Columns that nobody knows ---
+
+UNKNOWN = "jmeno;Mail klienta;Poznámky navíc\r\nJana Bílá;jana@example.com;x\r\n"
+
+
+def upload_unknown(browser, text=UNKNOWN):
+    response = browser.post(UPLOAD, {"text": text})
+    assert response.status_code == 302, response.context["form"].errors
+    return response["Location"], ImportRun.objects.latest("pk")
+
+
+def test_columns_that_nobody_knows_are_asked_for_and_remembered(browse, manager):
+    factories.make_catalogue()
+    browser = browse(manager)
+    preview, run = upload_unknown(browser)
+    page = browser.get(preview, follow=True)
+    assert page.redirect_chain[-1][0] == url("import_columns", run)
+    assert [(header, samples) for header, samples, _field in page.context["lines"]] == [
+        ("Mail klienta", ["jana@example.com"]),
+        ("Poznámky navíc", ["x"]),
+    ]
+    page = browser.post(url("import_columns", run), {"column-1": "client.email", "column-2": ""}, follow=True)
+    assert page.context["said"] == [("Mail klienta", "E-mail"), ("Poznámky navíc", "")]
+    browser.post(preview, {"mode": "good"})
+    assert Client.objects.get().email == "jana@example.com"
+    _preview, run = upload_unknown(browser, UNKNOWN.replace("Jana", "Hana").replace("Mail klienta", "MAIL Klienta"))
+    assert (run.state, run.created_count) == ("checked", 1)
+    page = browser.get(UPLOAD)
+    assert page.context["remembered"] == [("Mail klienta", "E-mail"), ("Poznámky navíc", "")]
+    browser.post(reverse("admin:crm_client_import_forget"))
+    assert upload_unknown(browser)[1].state == "uploaded"
+
+
+def test_a_file_without_a_known_column_of_names_is_asked_for_it(browse, manager):
+    browser = browse(manager)
+    _preview, run = upload_unknown(browser, "Zákazník\r\nJana Bílá\r\n")
+    assert run.state == "uploaded"
+    page = browser.post(url("import_columns", run), {"column-0": ""}, follow=True)
+    assert "No column holds the clients" in page.content.decode()
+    page = browser.post(url("import_columns", run), {"column-0": "client.full_name"}, follow=True)
+    assert page.context["rows"][0].who == "Jana Bílá"
+
+
+def test_two_columns_cannot_hold_one_field(browse, manager):
+    browser = browse(manager)
+    _preview, run = upload_unknown(browser)
+    page = browser.post(url("import_columns", run), {"column-1": "client.email", "column-2": "client.email"})
+    assert "Another column is to hold this already." in page.content.decode()
+    run.refresh_from_db()
+    assert run.state == "uploaded"
+
+
+def test_what_one_person_said_of_columns_is_nobody_elses(browse, manager, administrator):
+    browser = browse(manager)
+    _preview, run = upload_unknown(browser)
+    browser.post(url("import_columns", run), {"column-1": "client.email", "column-2": ""})
+    assert upload_unknown(browse(administrator))[1].state == "uploaded"
+
+
+def test_headers_and_samples_are_nowhere_in_the_clear(browse, manager):
+    browser = browse(manager)
+    _preview, run = upload_unknown(browser)
+    browser.post(url("import_columns", run), {"column-1": "client.email", "column-2": ""})
+    dump = database_dump()
+    assert "Mail klienta" not in dump
+    assert "mailklienta" not in dump
+
+
+# --- Pasted rows, and cells put right in the page ---
+
+
+@pytest.mark.parametrize("delimiter", ["\t", ";"])
+def test_rows_are_pasted_from_a_spreadsheet(browse, manager, delimiter):
+    factories.make_catalogue()
+    browser = browse(manager)
+    text = "\r\n".join(row.replace(";", delimiter) for row in (HEADER, GOOD))
+    preview, run = upload_unknown(browser, text)
+    assert run.file_name == "pasted rows"
+    browser.post(preview, {"mode": "good"})
+    assert Client.objects.get().full_name == "Jana Bílá"
+
+
+@pytest.mark.parametrize("data", [{}, {"text": "  \r\n"}])
+def test_neither_file_nor_rows_is_an_error(browse, manager, data):
+    assert browse(manager).post(UPLOAD, data).context["form"].errors["file"]
+
+
+def test_a_file_and_rows_are_an_error(browse, manager):
+    page = browse(manager).post(UPLOAD, {"file": csv_file(GOOD), "text": "x"})
+    assert page.context["form"].errors["text"]
+
+
+def test_cells_of_refused_rows_are_put_right_in_the_page(browse, manager):
+    factories.make_catalogue()
+    browser = browse(manager)
+    preview = upload(browser, GOOD, BAD, "Eva Bez;;-5;;nikdy")
+    run = ImportRun.objects.get()
+    names = [(cell["name"], cell["value"]) for row in browser.get(preview).context["rows"] for cell in row.cells]
+    assert names == [("cell-3-2", "asi milion"), ("cell-4-2", "-5"), ("cell-4-4", "nikdy")]
+    page = browser.post(url("import_cells", run), {**dict(names), "cell-3-2": "1 000 000"}, follow=True)
+    assert [number for _label, number in page.context["counts"]] == [2, 0, 0, 0, 1]
+    browser.post(url("import_cells", run), {"cell-4-2": "5"})
+    assert "Eva Bez;;5;;nikdy;" in browser.get(url("import_refused_rows", run)).content.decode("utf-8-sig")
+    browser.post(preview, {"mode": "good"})
+    assert sorted(int(case.property_price_czk) for case in Case.objects.all()) == [1_000_000, 5_000_000]
+    assert "Eva Bez;;5;;nikdy;" in browser.get(url("import_refused_rows", run)).content.decode("utf-8-sig")
+    assert "1 000 000" not in database_dump()
+
+
+def test_only_bad_cells_of_refused_rows_are_put_right(browse, manager):
+    browser = browse(manager)
+    upload(browser, GOOD, BAD)
+    run = ImportRun.objects.get()
+    page = browser.post(url("import_cells", run), {"cell-2-0": "Else", "cell-3-0": "Else", "cell-x": "1"}, follow=True)
+    assert "No cell was changed." in page.content.decode()
+
+
+def test_a_token_is_no_cell(browse, manager):
+    browser = browse(manager)
+    upload(browser, BAD)
+    token = encrypt_bytes(b"x").decode()
+    page = browser.post(url("import_cells", ImportRun.objects.get()), {"cell-2-2": token}, follow=True)
+    assert "looks like an encrypted value" in page.content.decode()
