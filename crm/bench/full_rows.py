@@ -133,7 +133,9 @@ def run(size: int) -> Iterator[Measured]:
         yield Measured(f"import of full rows, {name}", count / taken, text, "0.5x of the floor, 10x of stock")
     for times in (1, 4) if count == MOST else (1,):
         peak = float(_another_process("memory", csv_file(times * count)))
-        yield Measured(f"import of full rows, peak memory, {times} times", peak, f"{peak:.0f} MB of {times * count:,}", "400 MB")
+        yield Measured(
+            f"import of full rows, peak memory, {times} times", peak, f"{peak:.0f} MB of {times * count:,}", "400 MB"
+        )
     if size >= FROM_SIZE_ON_SQLITE:
         yield _on_sqlite()
 

@@ -25,7 +25,13 @@ def test_a_quick_run_measures_every_scenario_and_drops_its_database(db):
     )
     printed, errors = bench.communicate(timeout=600)
     assert bench.returncode == 0, errors
-    for line in ("list of clients", "case page", "search: whole e-mail", "import of full rows, csv", "export clients, xlsx"):
+    for line in (
+        "list of clients",
+        "case page",
+        "search: whole e-mail",
+        "import of full rows, csv",
+        "export clients, xlsx",
+    ):
         assert f"| {line} |" in printed
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pg_database WHERE datname = %s", [f"hypodesk_bench_{bench.pid}"])
