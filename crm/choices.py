@@ -1,5 +1,7 @@
 """The words of the domain that are fixed in code. What an office may change (steps, lenders, document types) is data."""
 
+from enum import StrEnum
+
 from django.db.models import IntegerChoices, TextChoices
 from django.utils.translation import gettext_lazy as _
 
@@ -188,7 +190,7 @@ class ImportState(TextChoices):
     MISSED = "missed", _("Missed")
 
 
-class ImportPart(TextChoices):
+class ImportPart(StrEnum):
     """What the pieces of an import hold: its bytes, its columns with samples, its rows in order, what each becomes."""
 
     FILE = "file"
@@ -233,6 +235,12 @@ class Withheld(TextChoices):
     USER = "user", _("The user is gone or may not log in.")
     RIGHTS = "rights", _("The user may not see any more what it tells.")
     ADDRESS = "address", _("The address has changed since.")
+
+
+class SendingTrouble(TextChoices):
+    """What stopped a message on its way, where the server's numbers do not tell."""
+
+    UNANSWERED = "unanswered", _("The server took the text and did not answer: it may have arrived.")
 
 
 class MessageKind(TextChoices):

@@ -22,7 +22,7 @@ COUNTS = ("rows", "created_count", "updated_count", "skipped_count", "duplicate_
 
 @admin.register(ImportRun)
 class ImportRunAdmin(RunAdmin):
-    list_display = ("created_at", "file_name", "by", "state_badge", *COUNTS, "page")
+    list_display = ("created_at", "file_name", "page", "by", "state_badge", *COUNTS)
     list_select_related = ("user", "job")
     list_defer = ("job__log", "job__arguments", "job__counts")
     search_fields = ("file_name",)

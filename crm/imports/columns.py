@@ -82,7 +82,7 @@ OTHER_NAMES = {
 # What an errors file of ours has beside the original columns.
 REASON_COLUMN = "problem"
 # Of the values of a column that nobody knows, shown to whoever is asked.
-SAMPLES, SAMPLE_LENGTH = 3, 60
+SAMPLES, SAMPLE_LENGTH, LOOKED_AT = 3, 60, 50
 _IGNORED = ("problem", "problém")
 
 
@@ -238,7 +238,8 @@ def _asked(sheet: Sheet, unknown: dict[int, str]) -> list[tuple[int, str, list[s
 
 def _samples(sheet: Sheet, index: int) -> list[str]:
     shown = (parsers.shown(row.cells[index]) for row in sheet.rows if index < len(row.cells))
-    return list(itertools.islice((text[:SAMPLE_LENGTH] for text in shown if text), SAMPLES))
+    distinct = dict.fromkeys(text[:SAMPLE_LENGTH] for text in itertools.islice(filter(None, shown), LOOKED_AT))
+    return list(distinct)[:SAMPLES]
 
 
 def _say(sheet: Sheet, layout: Layout, mapping: Mapping[str, str]) -> list[RowProblem]:

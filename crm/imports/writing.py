@@ -10,17 +10,17 @@ from django.db.models import Count, Max
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from crm import notices, workflow
+from crm import notices, search, workflow
 from crm.choices import AuditKind, NoticeKind, RunState, Source
 from crm.imports.drafts import Draft, beginnings
 from crm.imports.plans import Item, Outcome, Plan, problems_json
 from crm.imports.problems import RowProblem
 from crm.models import Case, CaseStep, Client, ImportRun, SearchToken, Step, operation
 from crm.models.base import give_references
-from crm.models.bulk import insert_columns, reserve_keys
+from crm.models.bulk import insert_columns, reserve_keys, update_rows
 from crm.models.cases import REFERENCE_PREFIX as CASE_PREFIX
 from crm.models.clients import REFERENCE_PREFIX as CLIENT_PREFIX
-from crm.models.history import CREATED, enter, record
+from crm.models.history import CHANGED, CREATED, enter, record
 from crm.models.operations import current_operation, history_operation_id
 from crm.models.steps import LENDER_SELECTION
 
@@ -93,7 +93,7 @@ def store_run(plan, user, *, run: ImportRun | None = None) -> ImportRun:
     run.rows, run.error_count = plan.rows, plan.errors
     run.created_count, run.updated_count = plan.count(Outcome.CREATE), plan.count(Outcome.UPDATE)
     run.skipped_count = plan.count(Outcome.SKIP)
-    run.state, run.finished_at, run.file = RunState.DONE, timezone.now(), ""
+    run.state, run.finished_at = RunState.DONE, timezone.now()
     run.message, run.problems = plan.summary_line(), problems_json(plan.problems)
     run.save()
     enter(current_operation(), run.finished_at)  # where no row was written it has no line in the audit trail yet
@@ -231,15 +231,22 @@ def _advisers(cases: list[Case]) -> dict[int, list[Case]]:
 
 
 def _update(items: list[Item]) -> None:
-    groups: dict[tuple, list] = {}
+    """The rows are locked by now, and known to differ."""
     now = timezone.now()
-    for item in items:
-        target = item.client if _written(item) is Client else item.case
-        target.updated_at = now
-        groups.setdefault((type(target), item.changed), []).append(target)
-    for (model, changed), targets in groups.items():
-        for batch in batches(targets):
-            model.objects.bulk_update(batch, [*changed, "updated_at"])
+    for model in (Client, Case):
+        names = {field.name: field.attname for field in model._meta.concrete_fields}
+        for batch in batches([item for item in items if _written(item) is model]):
+            rows, indexed = {}, {}
+            for item in batch:
+                target = item.client if model is Client else item.case
+                rows[target.pk] = {names[name]: getattr(target, names[name]) for name in item.changed}
+                rows[target.pk]["updated_at"] = now
+                if model is Client and (fields := frozenset(item.changed) & set(search.INDEXED_FIELDS)):
+                    indexed.setdefault(fields, []).append(target)
+            update_rows(model, rows)
+            record(model, rows, CHANGED)
+            for fields, clients in indexed.items():
+                SearchToken.objects.replace(clients, fields)
 
 
 def _keep_lenders(texts: dict[int, str]) -> None:

@@ -6,7 +6,7 @@ from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from crm.choices import ImportPart, ImportState, RunState
+from crm.choices import ImportState, RunState
 from crm.encryption import EncryptedCharField, EncryptedTextField
 from crm.models.base import CrmQuerySet
 from crm.models.operations import history_operation_id
@@ -51,8 +51,6 @@ class ImportRun(Run):
     model = models.CharField(_("list"), max_length=40, default="client", editable=False)
     file_name = models.CharField(_("file"), max_length=255)
     sha256 = models.CharField("SHA-256", max_length=64)
-    # The uploaded bytes in base64, between preview and confirmation only.
-    file = EncryptedTextField(blank=True, editable=False)
     rows = models.PositiveIntegerField(_("rows"), default=0)
     created_count = models.PositiveIntegerField(_("rows created"), default=0)
     updated_count = models.PositiveIntegerField(_("rows updated"), default=0)
@@ -82,7 +80,7 @@ class ImportPiece(models.Model):
     """Of an import's file, or of what its check found, encrypted: web and worker may share no disk."""
 
     run = models.ForeignKey(ImportRun, on_delete=models.CASCADE, related_name="pieces")
-    part = models.CharField(max_length=10, choices=ImportPart)
+    part = models.CharField(max_length=10)  # one of ImportPart
     number = models.PositiveIntegerField()
     content = models.BinaryField()
 
@@ -95,7 +93,9 @@ class ImportMapping(models.Model):
     """What a person said a column means: `owner.field`, or nothing where it is to be left out. Headers of somebody's file
     may be anything, so they are encrypted; one person's are few."""
 
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="import_mappings")
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="import_mappings", verbose_name=_("user")
+    )
     header = EncryptedTextField(_("column"))
     field = models.CharField(_("field"), max_length=60, blank=True)
 
