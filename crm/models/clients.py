@@ -198,15 +198,21 @@ class Client(CrmModel, Stamped):
 
 
 class SearchTokenManager(models.Manager):
-    def add(self, clients) -> None:
+    def add(self, clients, fields=search.INDEXED_FIELDS) -> None:
         """Of whatever has a client's key and values."""
         known = {}
         rows = (
             (client.pk, kind, digest)
             for client in clients
-            for kind, digest in search.tokens(indexed_values(client), known)
+            for kind, digest in search.tokens(indexed_values(client, fields), known)
         )
         insert_rows(SearchToken, ["client_id", "kind", "digest"], rows)
+
+    def replace(self, clients, fields) -> None:
+        """Those of these fields, by what the clients say: of locked rows whose new values were just written."""
+        kinds = [kind for field in fields for kind in search.FIELD_KINDS[field]]
+        self.filter(client__in=[client.pk for client in clients], kind__in=kinds).delete()
+        self.add(clients, fields)
 
     def refresh(self, client, fields=search.INDEXED_FIELDS) -> None:
         """Makes the stored tokens of these fields those of the client's values; writes only what differs."""

@@ -5,8 +5,8 @@ import pytest
 from django.db import connection, transaction
 
 from crm.exceptions import CiphertextRefused
-from crm.models import Client, Lender, Note, Property, SearchToken, bulk
-from crm.tests import factories
+from crm.models import Case, Client, Lender, Note, Property, SearchToken, bulk
+from crm.tests import factories, raw
 
 pytestmark = pytest.mark.django_db
 NAMES = ["case_id", "kind", "text", "author_id", "author_name", "created_at", "visible_to_client", "legacy_id"]
@@ -105,3 +105,36 @@ def test_columns_are_stored_as_rows_would_be():
 def test_columns_of_different_lengths_are_refused():
     with pytest.raises(ValueError):
         bulk.insert_columns(Lender, {"name": ["A", "B"], "business_id": [""]})
+
+
+def test_each_row_gets_its_own_columns_and_keeps_the_others_token_for_token():
+    alice = factories.make_client("Alice", phone="777", citizenship="CZ", birth_date=factories.TODAY)
+    bob = factories.make_client("Bob", phone="602", citizenship="SK")
+    charlie = factories.make_client("Charlie", phone="603")
+    before = {client: raw.stored(client, "phone") for client in (bob, charlie)}
+    changes = {
+        alice.pk: {"phone": "778", "citizenship": "", "birth_date": None},
+        bob.pk: {"retention_until": factories.TODAY},
+        charlie.pk: {},
+    }
+    with transaction.atomic():
+        bulk.update_rows(Client, changes)
+        bulk.update_rows(Client, {bob.pk: {"note": "tajné"}})
+    names = ("full_name", "phone", "citizenship", "birth_date", "retention_until", "note")
+    assert list(Client.objects.order_by("pk").values_list(*names)) == [
+        ("Alice", "778", "", None, None, ""),
+        ("Bob", "602", "SK", None, factories.TODAY, "tajné"),
+        ("Charlie", "603", "", None, None, ""),
+    ]
+    assert raw.stored(alice, "phone").startswith("gAAAAA") and raw.stored(bob, "note").startswith("gAAAAA")
+    assert before == {client: raw.stored(client, "phone") for client in (bob, charlie)}
+
+
+def test_amounts_and_moments_are_updated_as_they_were_given():
+    case = factories.make_case()
+    changes = {"loan_amount_czk": Decimal("1234.50"), "interest_rate_percent": Decimal("4.125"), "updated_at": NOW}
+    with transaction.atomic():
+        bulk.update_rows(Case, {case.pk: changes})
+        bulk.update_rows(Case, {})
+    case.refresh_from_db()
+    assert {name: getattr(case, name) for name in changes} == changes

@@ -300,3 +300,26 @@ def test_an_import_of_updates_asks_as_often_for_sixty_rows_as_for_ten():
             check(csv(*rows, header=["reference", "full name", "phone"]))
         counts.append(len(queries))
     assert counts[0] == counts[1]
+
+
+def test_rows_that_change_different_cells_change_those_alone():
+    alice = make_client("Alice", email="alice@example.com", phone="777111222")
+    bob = make_client("Bob", email="bob@example.com", phone="602111222")
+    load(
+        ["Reference", "Full name", "E-mail", "Phone"],
+        [alice.reference, "Alice", "new@example.com", "777111222"],
+        [bob.reference, "Robert", "bob@example.com", "602999999"],
+    )
+    changed = [
+        {change.field for change in record.diff_against(record.prev_record).changes}
+        for record in (alice.history.first(), bob.history.first())
+    ]
+    assert changed == [{"email"}, {"full_name", "phone"}]
+    assert [client.history.count() for client in (alice, bob)] == [2, 2]
+    for text, found in {
+        "new@example.com": alice, "777111222": alice, "alice": alice,
+        "bob@example.com": bob, "602999999": bob, "robert": bob,
+    }.items():  # fmt: skip
+        assert list(Client.objects.search(text)) == [found], text
+    for text in ("alice@example.com", "602111222", "bob"):
+        assert not Client.objects.search(text).exists(), text
