@@ -8,6 +8,8 @@ from crm.encryption import UNREADABLE_MARK
 _STARTS_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _QUOTE = "'"
 _ESCAPED = (_QUOTE, *_STARTS_FORMULA)
+# A text that starts with none of these goes out as it is.
+MAY_BE_ESCAPED = frozenset(_ESCAPED)
 
 # What a cell holds instead of a value that could not go into it. An import takes such a cell for an empty one, so that
 # no mark ever replaces what is stored.

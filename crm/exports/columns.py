@@ -91,10 +91,10 @@ class Column:
 
     @property
     def plain(self) -> "Column":
-        return replace(self, is_plain=True, paths=self.plain_paths or self.paths, show=self.plain_show or _same)
+        return replace(self, is_plain=True, paths=self.plain_paths or self.paths, show=self.plain_show or as_it_is)
 
 
-def _same(value):
+def as_it_is(value):
     return value
 
 
@@ -145,7 +145,7 @@ def _kind(field: models.Field) -> Kind:
 def column(model: type[models.Model], name: str, *, through: str = "", is_key: bool = False) -> Column:
     field = row_version if name == ROW_VERSION else model._meta.get_field(name)
     path = through + name if name != ROW_VERSION else f"version_of_{model._meta.model_name}"
-    made = Column(name, field, _kind(field), (path,), _same, is_key, model)
+    made = Column(name, field, _kind(field), (path,), as_it_is, is_key, model)
     if field.choices:
         labels = dict(field.flatchoices)
         return replace(made, show=lambda value: str(labels.get(value, value or "")))

@@ -3,10 +3,11 @@
 import csv
 import datetime
 import io
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import BinaryIO
 
-from crm.exports.tables import Table
+from crm.exports.tables import Table, chunks_of
 
 
 def write(table: Table, target: BinaryIO) -> int:
@@ -15,19 +16,37 @@ def write(table: Table, target: BinaryIO) -> int:
     writer = csv.writer(text, delimiter=";", lineterminator="\r\n")
     writer.writerow(table.header)
     rows = 0
-    for row in table:
-        writer.writerow([_shown(value) for value in row])
-        rows += 1
+    for columns in chunks_of(table):
+        writer.writerows(zip(*map(_shown, columns), strict=True))
+        rows += len(columns[0])
     text.flush()
     text.detach()
     return rows
 
 
-def _shown(value) -> str:
-    if isinstance(value, Decimal):
-        return f"{value:f}".replace(".", ",")
-    if isinstance(value, datetime.datetime):
-        return f"{value.day}.{value.month}.{value.year} {value:%H:%M}"
-    if isinstance(value, datetime.date):
-        return f"{value.day}.{value.month}.{value.year}"
-    return "" if value is None else str(value)
+def _shown(values: Sequence) -> Sequence:
+    """An empty cell is empty whether it is None or no text."""
+    kinds = set(map(type, values)) - {type(None)}
+    if kinds <= {str}:
+        return values
+    shown = _SHOWN.get(kinds.pop(), str) if len(kinds) == 1 else _cell
+    return [None if value is None else shown(value) for value in values]
+
+
+def _number(value: Decimal) -> str:
+    return f"{value:f}".replace(".", ",")
+
+
+def _moment(value: datetime.datetime) -> str:
+    return f"{_day(value)} {value.hour:02}:{value.minute:02}"
+
+
+def _day(value: datetime.date) -> str:
+    return f"{value.day}.{value.month}.{value.year}"
+
+
+_SHOWN = {Decimal: _number, datetime.datetime: _moment, datetime.date: _day, int: str}
+
+
+def _cell(value) -> str:
+    return _SHOWN.get(type(value), str)(value)

@@ -4,10 +4,11 @@ every format, since nobody knows that a spreadsheet does not open it."""
 import csv
 import datetime
 import io
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import BinaryIO
 
-from crm.exports.tables import Table
+from crm.exports.tables import Table, chunks_of
 
 
 def write(table: Table, target: BinaryIO) -> int:
@@ -16,17 +17,22 @@ def write(table: Table, target: BinaryIO) -> int:
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(table.header)
     rows = 0
-    for row in table:
-        writer.writerow([_shown(value) for value in row])
-        rows += 1
+    for columns in chunks_of(table):
+        writer.writerows(zip(*map(_shown, columns), strict=True))
+        rows += len(columns[0])
     text.flush()
     text.detach()
     return rows
 
 
-def _shown(value) -> str:
-    if isinstance(value, Decimal):
-        return f"{value:f}"
+def _shown(values: Sequence) -> Sequence:
+    kinds = set(map(type, values)) - {type(None)}
+    if kinds <= {str, int}:
+        return values
+    return [value if value is None or type(value) is str else _cell(value) for value in values]
+
+
+def _cell(value) -> str:
     if isinstance(value, datetime.date):
         return value.isoformat()
-    return "" if value is None else str(value)
+    return f"{value:f}" if isinstance(value, Decimal) else str(value)

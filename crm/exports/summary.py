@@ -1,6 +1,7 @@
 """What a workbook says of its rows beside them: how many, sums of amounts, and how many of each kind."""
 
 from collections import Counter
+from collections.abc import Sequence
 from decimal import Decimal
 
 from django.utils.translation import gettext as _
@@ -14,19 +15,18 @@ Line = tuple[str, object, str]
 
 
 class Summary:
-    """Sees each row as it goes by: nothing is kept but the counts."""
+    """Sees some rows after the others, a list for each column: nothing is kept but the counts."""
 
     def __init__(self, columns: list[Column]):
         self.amounts = {index: Decimal(0) for index, each in enumerate(columns) if each.kind == Kind.AMOUNT}
         self.kinds = {index: Counter() for index, each in enumerate(columns) if _is_kind(each)}
         self.columns = columns
 
-    def see(self, row: list) -> None:
+    def see(self, columns: Sequence[Sequence]) -> None:
         for index in self.amounts:
-            if isinstance(row[index], Decimal):
-                self.amounts[index] += row[index]
+            self.amounts[index] += sum(value for value in columns[index] if isinstance(value, Decimal))
         for index, counts in self.kinds.items():
-            counts[row[index]] += 1
+            counts.update(columns[index])
 
     def lines(self, rows: int) -> list[Line]:
         found = [(_("Rows"), rows, Kind.INTEGER)]

@@ -1,7 +1,7 @@
 """The audit trail as a file: its entries with what they were about, as its list shows them."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from crm.audit.trail import counts_of, summary
@@ -16,12 +16,11 @@ class TrailTable(Table):
 
     user: object = None
 
-    def __iter__(self) -> Iterator[list]:
+    def chunks(self) -> Iterator[list[Sequence]]:
         for number, entries in enumerate(itertools.batched(self.rows.iterator(chunk_size=ENTRIES), ENTRIES)):
             self.progress(number * ENTRIES)
             counts = counts_of(entries, self.user)
-            for entry in entries:
-                yield [self._cell(column, entry, counts[entry.pk]) for column in self.columns]
+            yield [[self._cell(column, entry, counts[entry.pk]) for entry in entries] for column in self.columns]
 
     def _cell(self, column, entry, counts):
         if column.name == "detail":

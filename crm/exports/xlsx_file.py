@@ -2,10 +2,12 @@
 filters, no formulas; then sheets of its totals and of what it is. Written here rather than by a library since those keep
 every cell in memory or, worse, put the sheet in the clear into a temporary folder; this one holds the packed bytes only."""
 
+import collections
 import datetime
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import BinaryIO
 from xml.sax.saxutils import escape, quoteattr
@@ -14,11 +16,10 @@ from django.utils.translation import gettext_lazy as _
 
 from crm.exceptions import CrmError
 from crm.exports.columns import Column, Kind
-from crm.exports.summary import Summary
-from crm.exports.tables import Table
+from crm.exports.tables import Table, chunks_of
 
 MAX_ROWS = 1_048_575  # beside the header
-EPOCH = datetime.datetime(1899, 12, 30)
+_DAY_ZERO = datetime.date(1899, 12, 30).toordinal()
 # Excel believes in 29 February 1900, so earlier days would shift by one; they go out as text.
 FIRST_DAY = datetime.date(1900, 3, 1)
 
@@ -39,7 +40,10 @@ _FIRST_FORMAT_ID = 164  # lower ones are built in
 
 # What XML cannot say is written _xHHHH_, so a text that looks like that is escaped too.
 _UNWRITABLE = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]|_(?=x[0-9a-fA-F]{4}_)")
-_ROWS_AT_ONCE = 200
+_TO_ESCAPE = re.compile(f"[&<>]|{_UNWRITABLE.pattern}")
+COMPRESSION = 4
+_NOTHING = {type(None)}
+_TEXTS, _NUMBERS = {str, *_NOTHING}, {Decimal, int, *_NOTHING}
 # An import reads it; nobody else needs to see it.
 _HIDDEN = ' hidden="1"'
 _XML = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
@@ -56,20 +60,26 @@ class TooManyRows(CrmError):
 def write(table: Table, target: BinaryIO, *, checks: str = "", beside: Mapping[str, str] | None = None) -> int:
     """Returns the number of rows. Raises TooManyRows; the target is then only a piece of a file. `checks` are the rules of
     the table's cells, `beside` more sheets by their titles, both as XML."""
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=4) as archive:
-        rows = 0
-        with archive.open(_sheet_path(1), "w", force_zip64=True) as sheet:
+    packed = _Packed()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=COMPRESSION) as archive:
+        rows, summary = 0, table.summary()
+        with archive.open(_sheet_path(1), "w", force_zip64=True) as sheet, ThreadPoolExecutor(1) as packer:
             sheet.write(_sheet_start(table).encode())
-            waiting = []
-            summary = table.summary()
-            for rows, xml in enumerate(_rows(table, summary), start=1):
+            waits = None
+            for columns in chunks_of(table):
+                xml = _rows(table, columns, rows + 2)
+                rows += len(columns[0])
                 if rows > MAX_ROWS:
                     raise TooManyRows(limit=MAX_ROWS)
-                waiting.append(xml)
-                if len(waiting) == _ROWS_AT_ONCE:
-                    sheet.write("".join(waiting).encode())
-                    waiting.clear()
-            sheet.write("".join(waiting).encode())
+                if summary:
+                    summary.see(columns)
+                if waits:
+                    waits.result()
+                packed.hand_on(target)
+                # Packing takes as long as making the rows, and lets this thread go on meanwhile.
+                waits = packer.submit(sheet.write, xml)
+            if waits:
+                waits.result()
             end = f'</sheetData>{checks}<tableParts count="1"><tablePart r:id="rId1"/></tableParts></worksheet>'
             sheet.write(end.encode())
         others = {_("Summary"): summary.lines(rows)} if summary else {}
@@ -81,7 +91,26 @@ def write(table: Table, target: BinaryIO, *, checks: str = "", beside: Mapping[s
         parts |= {_sheet_path(number): xml for number, xml in enumerate(beside.values(), start=2)}
         for name, xml in parts.items():
             archive.writestr(name, _XML + xml)
+    packed.hand_on(target)
     return rows
+
+
+class _Packed:
+    """What the zip has written so far. The target may be the database, whose connection is this thread's."""
+
+    def __init__(self):
+        self.pieces: collections.deque[bytes] = collections.deque()
+
+    def write(self, data) -> int:
+        self.pieces.append(bytes(data))
+        return len(data)
+
+    def flush(self) -> None:
+        pass
+
+    def hand_on(self, target: BinaryIO) -> None:
+        while self.pieces:
+            target.write(self.pieces.popleft())
 
 
 def _sheet_path(number: int) -> str:
@@ -114,43 +143,73 @@ def _sheet_start(table: Table) -> str:
     )
 
 
-def _rows(table: Table, summary: Summary | None) -> Iterator[str]:
-    places = [(column_letters(index), _style(column)) for index, column in enumerate(table.columns)]
-    for number, row in enumerate(table, start=2):
-        if summary:
-            summary.see(row)
-        cells = "".join(
-            _cell(f"{letters}{number}", value, style)
-            for (letters, style), value in zip(places, row, strict=True)
-            if value is not None and value != ""
-        )
-        yield f'<row r="{number}">{cells}</row>'
+def _rows(table: Table, columns: list[Sequence], first: int) -> bytes:
+    numbers = range(first, first + len(columns[0]))
+    cells = [
+        _cells(column_letters(index), _style(column), numbers, values)
+        for index, (column, values) in enumerate(zip(table.columns, columns, strict=True))
+    ]
+    rows = [
+        f'<row r="{number}">{"".join(row)}</row>' for number, row in zip(numbers, zip(*cells, strict=True), strict=True)
+    ]
+    return "".join(rows).encode()
+
+
+def _cells(letters: str, style: int, numbers: range, values: Sequence) -> list[str]:
+    kinds = set(map(type, values))
+    if kinds <= _NOTHING:
+        return [""] * len(values)
+    if kinds <= _TEXTS:
+        tails = {value: _text_tail(value, _text_style(style)) for value in set(values) if value}
+        return [
+            f'<c r="{letters}{number}{tails[value]}' if value else ""
+            for number, value in zip(numbers, values, strict=True)
+        ]
+    if kinds <= _NUMBERS:
+        head, tail = f'<c r="{letters}', f'" s="{style}"><v>'
+        return [
+            "" if value is None else f"{head}{number}{tail}{value}</v></c>"
+            for number, value in zip(numbers, values, strict=True)
+        ]
+    return [
+        "" if value is None or value == "" else _cell(f"{letters}{number}", value, style)
+        for number, value in zip(numbers, values, strict=True)
+    ]
 
 
 def _style(column: Column) -> int:
     return _STYLES.get(column.kind, PLAIN_STYLE)
 
 
+def _text_style(style: int) -> int:
+    """In a column of numbers or dates, a text (one that could not be read, say) stays a text."""
+    return style if style == _STYLES[Kind.CODE] else PLAIN_STYLE
+
+
 def _cell(place: str, value, style: int) -> str:
     if isinstance(value, str):
-        # In a column of numbers or dates, a text (one that could not be read, say) stays a text.
-        return _text_cell(place, value, style if style == _STYLES[Kind.CODE] else PLAIN_STYLE)
+        return _text_cell(place, value, _text_style(style))
     if isinstance(value, Decimal):
         return f'<c r="{place}" s="{style}"><v>{value:f}</v></c>'
     if isinstance(value, datetime.datetime):
-        days = (value.replace(tzinfo=None) - EPOCH) / datetime.timedelta(days=1)
+        seconds = value.hour * 3600 + value.minute * 60 + value.second + value.microsecond / 1_000_000
+        days = value.toordinal() - _DAY_ZERO + seconds / 86_400
         return f'<c r="{place}" s="{style}"><v>{days:.10f}</v></c>'
     if isinstance(value, datetime.date):
         if value < FIRST_DAY:
             return _text_cell(place, f"{value.day}.{value.month}.{value.year}", PLAIN_STYLE)
-        return f'<c r="{place}" s="{style}"><v>{(value - EPOCH.date()).days}</v></c>'
+        return f'<c r="{place}" s="{style}"><v>{value.toordinal() - _DAY_ZERO}</v></c>'
     return f'<c r="{place}" s="{style}"><v>{value}</v></c>'
 
 
 def _text_cell(place: str, text: str, style: int) -> str:
-    written = escape(_escaped(text))
+    return f'<c r="{place}{_text_tail(text, style)}'
+
+
+def _text_tail(text: str, style: int) -> str:
+    written = escape(_escaped(text)) if _TO_ESCAPE.search(text) else text
     # Inline, since a table of shared strings would have to wait in memory for the last row.
-    return f'<c r="{place}" s="{style}" t="inlineStr"><is><t xml:space="preserve">{written}</t></is></c>'
+    return f'" s="{style}" t="inlineStr"><is><t xml:space="preserve">{written}</t></is></c>'
 
 
 def _small_sheet(lines: Iterable[tuple]) -> str:

@@ -84,7 +84,7 @@ def test_who_may_not_sees_neither_the_list_nor_that_an_operation_is_there(browse
     browser = browse(factories.make_user(role))
     assert LIST not in browser.get(reverse("admin:index")).content.decode()
     answers = [browser.get(path) for path in (LIST, EXPORT, page(done.id), page(uuid.uuid4()))]
-    answers += [browser.post(EXPORT, {"format": "0", "columns": ["detail"]}), browser.post(page(done.id))]
+    answers += [browser.post(EXPORT, {"format": "xlsx", "columns": ["detail"]}), browser.post(page(done.id))]
     assert {answer.status_code for answer in answers} == {403}
     assert not any("Alice" in answer.content.decode() for answer in answers)
 
@@ -427,7 +427,7 @@ def test_rows_of_a_model_that_one_may_not_view_are_neither_told_nor_counted(brow
 
 
 def export(browser, query="", **values):
-    return browser.post(f"{EXPORT}{query}", {"format": "0", "columns": ALL, "resource": "0", **values})
+    return browser.post(f"{EXPORT}{query}", {"format": "xlsx", "columns": ALL, **values})
 
 
 ALL = [column.name for column in columns_of(AuditEntry) if not column.is_key]
@@ -486,7 +486,7 @@ def test_the_file_holds_what_its_reader_may_see(browse, narrow, bob, catalogue):
 def test_a_trail_too_long_for_a_page_is_made_by_a_job(browse, manager, monkeypatch):
     make_entries(3)
     monkeypatch.setattr(pages, "MOST_ROWS", 2)
-    browse(manager).post(f"{EXPORT}?source__exact=job", {"format": "0", "columns": ALL, "resource": "0"})
+    browse(manager).post(f"{EXPORT}?source__exact=job", {"format": "xlsx", "columns": ALL})
     run = ExportRun.objects.get()
     jobs.carry_out(run.job_id, tasks.JOBS)
     run.refresh_from_db()

@@ -94,7 +94,7 @@ def test_totals_stand_beside_the_table(case, client):
 def test_many_kinds_are_counted_to_the_end(db):
     counted = summary.Summary([column for column in exports.columns_of(Case) if column.name == "lender"])
     for number in range(summary.MOST + 5):
-        counted.see([f"Bank {number}"])
+        counted.see([[f"Bank {number}"]])
     lines = counted.lines(35)
     assert (len(lines), lines[-1][:2]) == (summary.MOST + 4, ("Others", 5))
 
