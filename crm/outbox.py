@@ -13,6 +13,7 @@ import re
 import smtplib
 import time
 from collections.abc import Iterable
+from functools import partial
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -22,9 +23,10 @@ from django.utils import timezone
 from django.utils.crypto import salted_hmac
 from django.utils.html import escape
 
-from crm import roles, search
-from crm.choices import MessageKind, MessageState, Withheld
+from crm import mail_server, roles, search
+from crm.choices import MessageKind, MessageState, SendingTrouble, Withheld
 from crm.encryption import Unreadable
+from crm.exceptions import CrmError
 from crm.models import Case, Client, MessageLog, User
 from crm.models.base import sees_all_cases
 
@@ -60,6 +62,8 @@ SWEEP_S = 50
 # The last one is repeated: in all about two days.
 BACKOFF = tuple(minutes * MINUTE for minutes in (1, 2, 5, 10, 20, 30, 60))
 MOST_ATTEMPTS = 54
+# Where the server took the text and said nothing: each try may be one more copy, so they are few and far between.
+UNANSWERED_BACKOFF = tuple(minutes * MINUTE for minutes in (10, 60, 360))
 # Nobody else tries a message while it may be on its way; also the wait after a kill between the server's yes and ours.
 LEASE = 15 * MINUTE
 FINAL = range(500, 600)
@@ -140,6 +144,7 @@ def send_due(now: datetime.datetime, progress=lambda done: None) -> dict[str, in
         keys = MessageLog.objects.due(now).order_by("next_try_at", "pk").values_list("pk", flat=True)
         for number, key in enumerate(list(keys), 1):
             progress(number)
+            server.meanwhile = partial(_moves, progress, number)
             if time.monotonic() > ends:
                 break
             message = _claim(key, now)
@@ -151,6 +156,12 @@ def send_due(now: datetime.datetime, progress=lambda done: None) -> dict[str, in
                 counts["failed"] += 1
                 break
     return dict(+counts)
+
+
+def _moves(progress, number: int) -> None:
+    """While a server thinks. Who cancels the sweep now does not keep the message from its answer."""
+    with contextlib.suppress(CrmError):
+        progress(number)
 
 
 def _expire(now: datetime.datetime) -> int:
@@ -205,7 +216,7 @@ def _send(message: MessageLog, server) -> str:
         return MessageState.WITHHELD
     try:
         server.open()
-    except (OSError, smtplib.SMTPException) as error:
+    except Exception as error:  # also a password that no server could read
         _wait_for_server(message, error)
         raise ServerTrouble from error
     try:
@@ -215,6 +226,10 @@ def _send(message: MessageLog, server) -> str:
         return _refused(message, server, code, text)
     except smtplib.SMTPDataError as error:
         return _refused(message, server, error.smtp_code, error.smtp_error)
+    except mail_server.Unanswered:
+        _close(server)
+        _try_again(message, SendingTrouble.UNANSWERED, UNANSWERED_BACKOFF, most=len(UNANSWERED_BACKOFF) + 1)
+        return MessageState.FAILED
     except (OSError, smtplib.SMTPException) as error:
         _close(server)
         if isinstance(error, smtplib.SMTPServerDisconnected):
@@ -233,6 +248,9 @@ def _send(message: MessageLog, server) -> str:
         raise ServerTrouble from error
     except Exception as error:  # an address or a text that no mail can be made of: the others go on
         _close(server)
+        if not mail_server.has_sender():
+            _wait_for_server(message, error)
+            raise ServerTrouble from error
         _became(message, MessageState.REFUSED, next_try_at=None, error=type(error).__name__)
         return MessageState.REFUSED
     _became(message, MessageState.SENT, sent_at=timezone.now(), next_try_at=None, error="")
@@ -263,9 +281,9 @@ def _wait_for_server(message: MessageLog, error: Exception) -> None:
     _became(message, MessageState.FAILED, attempts=message.attempts - 1, next_try_at=again, error=told(error))
 
 
-def _try_again(message: MessageLog, said: str) -> None:
-    wait = BACKOFF[min(message.attempts, len(BACKOFF)) - 1]
-    ends = message.attempts >= MOST_ATTEMPTS
+def _try_again(message: MessageLog, said: str, backoff=BACKOFF, *, most: int = MOST_ATTEMPTS) -> None:
+    wait = backoff[min(message.attempts, len(backoff)) - 1]
+    ends = message.attempts >= most
     _became(
         message,
         MessageState.FAILED,

@@ -11,6 +11,9 @@ import io
 import os
 import re
 import secrets
+from email.errors import MessageError
+from email.headerregistry import Address
+from email.utils import unquote
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -158,7 +161,7 @@ def mail_server(name: str) -> dict | None:
         raise ImproperlyConfigured(f"{name} names no host.")
     is_ssl = scheme in {"smtps", "smtp+ssl"}
     return {
-        "EMAIL_BACKEND": found["EMAIL_BACKEND"],
+        "EMAIL_BACKEND": "crm.mail_server.EmailBackend",
         "EMAIL_HOST": found["EMAIL_HOST"],
         "EMAIL_PORT": found["EMAIL_PORT"] or (465 if is_ssl else 587 if scheme == "smtp+tls" else 25),
         "EMAIL_HOST_USER": found["EMAIL_HOST_USER"] or "",
@@ -166,6 +169,24 @@ def mail_server(name: str) -> dict | None:
         "EMAIL_USE_TLS": scheme == "smtp+tls",
         "EMAIL_USE_SSL": is_ssl,
     }
+
+
+def mail_sender(name: str, default: str) -> str:
+    """An address, or a name with one in <>, as a mail's From takes it: names hold commas, colons and dots as they are
+    written, and are quoted here."""
+    value = text(name)
+    if not value:
+        return default
+    label, bracket, address = value.rpartition("<") if value.endswith(">") else ("", "", value)
+    label = label.strip()
+    if len(label) > 1 and label[0] == label[-1] == '"':
+        label = unquote(label)
+    try:
+        sender = Address(label, addr_spec=address.removesuffix(">" if bracket else "").strip())
+        sender.domain.encode("idna")
+    except (MessageError, ValueError, IndexError, AttributeError) as error:  # the last is a slip of Python's parser
+        raise ImproperlyConfigured(f"{name} is not an address like Novák Finance, s.r.o. <info@novak.cz>.") from error
+    return str(sender)
 
 
 def mail_folder(folder: Path) -> dict:

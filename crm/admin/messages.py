@@ -14,7 +14,7 @@ from crm.admin import badges
 from crm.admin.base import ReadOnlyAdmin, back_to, require
 from crm.admin.texts import TEST
 from crm.admin.ui import ChoicesDropdownFilter, display
-from crm.choices import Withheld
+from crm.choices import SendingTrouble, Withheld
 from crm.models import MessageLog
 from crm.models.operations import current_user
 
@@ -70,7 +70,7 @@ class MessageLogAdmin(ReadOnlyAdmin):
     @display(description=_("reason"), ordering="error")
     def said(self, message):
         """The server's numbers, or why we do not send it."""
-        return dict(Withheld.choices).get(message.error, message.error)
+        return dict(Withheld.choices + SendingTrouble.choices).get(message.error, message.error)
 
     @display(description=_("actions"))
     def buttons(self, message):

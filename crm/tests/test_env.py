@@ -113,6 +113,43 @@ def test_what_is_no_address_is_refused_without_being_quoted(monkeypatch, value):
     assert "secret" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("value", "sender"),
+    [
+        ("", "Hypodesk <noreply@localhost>"),
+        ("info@novak.cz", "info@novak.cz"),
+        ("Novák Finance, s.r.o. <info@novak.cz>", '"Novák Finance, s.r.o." <info@novak.cz>'),
+        ('"Novák Finance, s.r.o." <info@novak.cz>', '"Novák Finance, s.r.o." <info@novak.cz>'),
+        ("Hypotéky: Novák <info@novák.cz>", '"Hypotéky: Novák" <info@novák.cz>'),
+        ("N <old@novak.cz> <info@novak.cz>", '"N <old@novak.cz>" <info@novak.cz>'),
+    ],
+)
+def test_a_sender_has_his_name_quoted(monkeypatch, value, sender):
+    monkeypatch.setenv("DEFAULT_FROM_EMAIL", value)
+    assert env.mail_sender("DEFAULT_FROM_EMAIL", "Hypodesk <noreply@localhost>") == sender
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "Hypodesk", "Hypodesk info@novak.cz", "Novák, s.r.o. info@novak.cz", "info@novak.cz>", "N <>", "N <info@>", "N <info@a..b>",
+        f"info@{'č' * 60}.cz", "N\nBcc: a@b.cz <info@novak.cz>", "a@b.cz, c@d.cz", "N <a@[>",
+    ],
+)  # fmt: skip
+def test_a_sender_without_an_address_is_refused(monkeypatch, value):
+    monkeypatch.setenv("DEFAULT_FROM_EMAIL", value)
+    with pytest.raises(ImproperlyConfigured, match="DEFAULT_FROM_EMAIL"):
+        env.mail_sender("DEFAULT_FROM_EMAIL", "")
+
+
+def test_a_mail_server_is_spoken_to_by_our_backend(monkeypatch):
+    monkeypatch.setenv("EMAIL_URL", "smtp+tls://office:secret@mail.example.com")
+    found = env.mail_server("EMAIL_URL")
+    assert (found["EMAIL_BACKEND"], found["EMAIL_PORT"], found["EMAIL_USE_TLS"]) == (
+        "crm.mail_server.EmailBackend", 587, True,
+    )  # fmt: skip
+
+
 # --- Secrets from files ---
 
 

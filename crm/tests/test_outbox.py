@@ -5,6 +5,8 @@ import smtplib
 import ssl
 import threading
 import time
+from email.header import decode_header, make_header
+from email.utils import parseaddr
 
 import pytest
 import time_machine
@@ -13,11 +15,12 @@ from django.db import connection
 from django.urls import reverse
 from django.utils import timezone
 
-from crm import health, outbox, roles, schedules, tasks
+from crm import health, jobs, mail_server, outbox, roles, schedules, tasks
 from crm.models import Case, Client, Consent, MessageLog, User
 from crm.tests import factories
 from crm.tests.raw import stored
 from crm.tests.smtp import post_office
+from project import env
 
 pytestmark = pytest.mark.django_db
 MINUTE = datetime.timedelta(minutes=1)
@@ -272,17 +275,110 @@ def test_a_server_that_hangs_up_after_the_message_may_get_it_twice_under_one_id(
     write()
     write(to="bob@example.com")
     assert send() == {"sent": 1, "failed": 1}
-    assert send(after=2 * MINUTE)["sent"] == 1
+    assert send(after=9 * MINUTE) == {}
+    assert send(after=11 * MINUTE)["sent"] == 1
     assert states() == ["sent", "sent"]
     assert post.recipients == ["alice@example.com", "bob@example.com", "alice@example.com"]
     assert post.ids[0] == post.ids[2] != post.ids[1]
 
 
-def test_a_slow_server_is_left_in_time(post, settings):
-    settings.EMAIL_TIMEOUT = 1
-    post.slow_s = 3
+def test_a_slow_yes_is_waited_for_and_the_run_moves_meanwhile(post, settings, monkeypatch):
+    monkeypatch.setattr(mail_server, "LOOK_EVERY_S", 0.1)
+    settings.EMAIL_TIMEOUT, post.slow_s = 0.2, 0.8
     write()
+    moved = []
+    assert outbox.send_due(timezone.now(), moved.append) == {"sent": 1}
+    assert len(post.taken) == 1 and len(moved) > 3
+
+
+def test_who_cancels_while_a_server_thinks_loses_no_message(post, monkeypatch):
+    monkeypatch.setattr(mail_server, "LOOK_EVERY_S", 0.1)
+    post.slow_s = 0.5
+    write()
+    write(to="bob@example.com")
+    told = []
+
+    def progress(number):
+        told.append(number)
+        if len(told) > 1:
+            raise jobs.Cancelled
+
+    with pytest.raises(jobs.Cancelled):
+        outbox.send_due(timezone.now(), progress)
+    assert states() == ["sent", "waiting"] and len(post.taken) == 1
+
+
+def test_a_worker_that_stops_does_not_wait_for_a_yes(post, monkeypatch):
+    monkeypatch.setattr(mail_server, "LOOK_EVERY_S", 0.1)
+    post.slow_s = 4
+    write()
+
+    def stop(number, seen=[]):  # noqa: B006
+        seen.append(number)
+        if len(seen) > 1:
+            raise jobs.Interrupted
+
+    began = time.monotonic()
+    with pytest.raises(jobs.Interrupted):
+        outbox.send_due(timezone.now(), stop)
+    assert time.monotonic() - began < 3
+
+
+def test_a_server_that_never_says_yes_gets_few_copies_far_apart(post, settings):
+    settings.EMAIL_ANSWER_TIMEOUT, post.slow_s = 0.2, 0.5
+    message = write()
+    start = timezone.now()
+    for hour in range(0, 60, 2):
+        send(after=start + hour * 60 * MINUTE - timezone.now())
+    assert len(post.taken) == 4 and len(set(post.ids)) == 1
+    message.refresh_from_db()
+    assert (message.state, message.next_try_at, message.error) == ("failed", None, "unanswered")
+    assert outbox.may_resend(message)
+
+
+def test_a_server_that_does_not_answer_before_the_text_is_left_in_time(post, settings):
+    settings.EMAIL_TIMEOUT, post.slow_recipient_s = 0.2, 0.5
+    message = write()
     assert send()["failed"] == 1
+    message.refresh_from_db()
+    assert post.taken == [] and (message.attempts, message.error) == (1, "SMTPServerDisconnected")
+
+
+def test_nobody_else_tries_a_message_while_its_answer_is_waited_for(settings):
+    longest = 2 * settings.EMAIL_ANSWER_TIMEOUT + 8 * settings.EMAIL_TIMEOUT
+    assert datetime.timedelta(seconds=longest) < outbox.LEASE
+
+
+SENDERS = ["Novák Finance, s.r.o. <info@novak.cz>", "Hypotéky: Novák <info@novak.cz>"]
+
+
+@pytest.mark.parametrize("sender", SENDERS)
+def test_what_no_mail_can_be_sent_from_is_no_messages_fault(post, settings, sender):
+    message = write()
+    write(to="bob@example.com")
+    settings.DEFAULT_FROM_EMAIL = sender
+    assert send() == {"failed": 1}
+    message.refresh_from_db()
+    assert message.attempts == 0 and message.next_try_at
+    settings.DEFAULT_FROM_EMAIL = "office@example.com"
+    assert send(after=2 * MINUTE) == {"sent": 2}
+
+
+def test_a_sender_with_commas_reaches_the_server(post, settings, monkeypatch):
+    monkeypatch.setenv("DEFAULT_FROM_EMAIL", SENDERS[0])
+    settings.DEFAULT_FROM_EMAIL = env.mail_sender("DEFAULT_FROM_EMAIL", "")
+    write()
+    assert send() == {"sent": 1}
+    name, address = parseaddr(post.taken[0]["From"])
+    assert (str(make_header(decode_header(name))), address) == ("Novák Finance, s.r.o.", "info@novak.cz")
+
+
+def test_a_password_that_no_server_reads_is_no_messages_fault(post, settings):
+    post.password = "right"
+    settings.EMAIL_HOST_USER, settings.EMAIL_HOST_PASSWORD = "office", "česky"
+    write()
+    assert send() == {"failed": 1}
+    assert MessageLog.objects.get().attempts == 0
 
 
 def test_a_slow_servers_queue_flows_over_several_sweeps(post, monkeypatch):
@@ -516,8 +612,25 @@ def test_the_test_message_says_that_the_password_is_wrong(post, settings):
 
 
 def test_the_test_message_says_that_the_server_thinks_too_long(post, settings):
-    settings.EMAIL_TIMEOUT, post.slow_s = 1, 3
-    assert "no answer within 1 s" in trouble()
+    settings.EMAIL_ANSWER_TIMEOUT, post.slow_s = 0.2, 0.5
+    assert "no answer to the message within 0.2 s" in trouble()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [("DEFAULT_FROM_EMAIL", SENDERS[0], "DEFAULT_FROM_EMAIL"), ("EMAIL_HOST_PASSWORD", "česky", "password")],
+)
+def test_the_test_message_says_what_no_mail_can_be_made_with(post, settings, name, value, said):
+    settings.EMAIL_HOST_USER = post.password = "office"
+    settings.EMAIL_HOST_PASSWORD = "office"
+    setattr(settings, name, value)
+    assert said in trouble() and post.taken == []
+
+
+def test_the_test_message_goes_out_from_an_office_with_its_own_letters(post, settings):
+    settings.DEFAULT_FROM_EMAIL = '"Novák, s.r.o." <info@novák.cz>'
+    call_command("send_test_email", "boss@example.com")
+    assert post.senders == ["info@xn--novk-7na.cz"]
 
 
 def test_the_test_message_says_that_the_server_hung_up(post):

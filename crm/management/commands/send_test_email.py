@@ -1,6 +1,7 @@
 import smtplib
 import socket
 import ssl
+from email.errors import MessageError
 from email.utils import parseaddr
 
 from django.conf import settings
@@ -8,6 +9,8 @@ from django.core import mail
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 from django.utils.translation import gettext as _
+
+from crm import mail_server
 
 
 class Command(BaseCommand):
@@ -33,13 +36,16 @@ class Command(BaseCommand):
             server.close()
         except (OSError, smtplib.SMTPException) as error:
             raise CommandError(f"{settings.EMAIL_HOST}:{settings.EMAIL_PORT}: {_why(error)}.") from error
+        except (ValueError, MessageError) as error:
+            raise CommandError(f"No mail can be made: {_unmade(address)}.") from error
 
     def _speak(self, smtp, message, address) -> None:
-        sender = parseaddr(message.from_email)[1]
+        mail = message.message()
+        sender = parseaddr(mail["From"])[1]
         for said, ask in (
             (f"from {sender}", lambda: smtp.mail(sender)),
             (f"to {address}", lambda: smtp.rcpt(address)),
-            ("message", lambda: smtp.data(message.message().as_bytes())),
+            ("message", lambda: smtp.data(mail.as_bytes(linesep="\r\n"))),
         ):
             code, answer = ask()
             self.stdout.write(f"{said}: {code} {answer.decode(errors='replace')}")
@@ -51,8 +57,18 @@ class Command(BaseCommand):
                 )
 
 
+def _unmade(address: str) -> str:
+    if not mail_server.has_sender():
+        return "DEFAULT_FROM_EMAIL is no address"
+    if not (address.isascii() and "@" in address):
+        return f"{address} is no address"
+    return "the user or password in EMAIL_URL has letters that no mail server reads"
+
+
 def _why(error: Exception) -> str:
     match error:
+        case mail_server.Unanswered(__cause__=TimeoutError()):
+            return f"no answer to the message within {settings.EMAIL_ANSWER_TIMEOUT} s"
         case smtplib.SMTPAuthenticationError():
             return f"{_answer(error)} (it does not take the user or password in EMAIL_URL)"
         case smtplib.SMTPResponseException():
