@@ -61,7 +61,7 @@ class _Template:
 
     def __iter__(self) -> Iterator[list]:
         chosen = {label: values[0] for label, values in self.choices.items() if values}
-        example = {**_EXAMPLE, "full_name": EXAMPLE_NAMES.get(get_language(), EXAMPLE_NAMES["en"])}
+        example = {**_EXAMPLE, "stand_in": None, "full_name": EXAMPLE_NAMES.get(get_language(), EXAMPLE_NAMES["en"])}
         yield [example.get(each.name, chosen.get(each.label)) for each in self.columns]
 
     def summary(self) -> None:

@@ -58,7 +58,7 @@ def test_the_example_is_a_row_that_the_import_would_take(language):
     header, example = read(book)
     plan = imports.check(filled(book, [{**example, header[0]: "Jana Nováková"}]), "template.xlsx")
     assert (plan.created, [str(problem) for problem in plan.problems]) == (1, [])
-    assert sum(value is not None for value in example.values()) >= 25, example
+    assert sum(value is not None for value in example.values()) > 20
 
 
 def test_whatever_may_be_chosen_is_taken(language):
