@@ -1,4 +1,4 @@
-"""`python -m crm.bench [scenario ...] [--quick] [--sizes 1000,10000]`: prints a Markdown table, row by row as it goes."""
+"""`python -m crm.bench [scenario ...] [--quick] [--once] [--sizes 1000,10000]`: prints a Markdown table, row by row as it goes."""
 
 import argparse
 import importlib
@@ -7,7 +7,7 @@ import sys
 import time
 
 from crm.bench import office
-from crm.bench.measuring import Measured, table
+from crm.bench.measuring import ONCE, Measured, table
 
 SCENARIOS = (
     "pages",
@@ -36,6 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         "scenarios", nargs="*", metavar="scenario", help=f"{', '.join(SCENARIOS)} (all of these), {', '.join(EXTRA)}"
     )
     parser.add_argument("--quick", action="store_true", help="1,000 clients only: seconds instead of minutes")
+    parser.add_argument("--once", action="store_true", help="no repetition: shows that all of it runs, not how fast")
     parser.add_argument("--sizes", help="numbers of clients, smallest first, with commas between (1000,10000,100000)")
     asked = parser.parse_args(arguments)
     if unknown := set(asked.scenarios) - {*SCENARIOS, *EXTRA}:
@@ -43,6 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
     sizes = sorted(int(size) for size in asked.sizes.split(",")) if asked.sizes else SIZES[:1] if asked.quick else SIZES
     with office.database() as address:
         os.environ |= {"DATABASE_URL": address, "DJANGO_SETTINGS_MODULE": "crm.bench.settings"}
+        if asked.once:
+            os.environ[ONCE] = "1"
         import django
 
         django.setup()

@@ -1,10 +1,12 @@
-"""How a scenario measures, and the table of what it found."""
+"""How a scenario measures, and the table of what it found. With HYPODESK_BENCH_ONCE set (`--once`) nothing is repeated."""
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 WARM_UP, TIMES = 3, 15
+ONCE = "HYPODESK_BENCH_ONCE"
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class Measured:
 
 def best_ms(act: Callable[[], object], *, times: int = TIMES) -> float:
     """The fastest of so many, as timeit has it: whatever else the machine does only ever adds to the others."""
-    for _ in range(WARM_UP):
+    warm_up, times = (0, 1) if os.environ.get(ONCE) else (WARM_UP, times)
+    for _ in range(warm_up):
         act()
     taken = []
     for _ in range(times):
