@@ -14,15 +14,9 @@ from crm.encryption import UNREADABLE_MARK
 from crm.models import Case, Client
 from crm.spreadsheet import LEFT_OUT, TOO_LONG_MARK
 from crm.tests import factories
-from crm.tests.exports.reading import csv_rows, export, xlsx_rows
+from crm.tests.exports.reading import csv_rows, export
 from crm.tests.raw import stored, tamper
 
-FORMULAS = (
-    "=1+1", "==1+1", "+1+1", "-1+1", "@SUM(A1:A9)", "=cmd|' /C calc'!A0", '=HYPERLINK("http://example.com","x")',
-    '=IMPORTXML("http://example.com","//a")', "=WEBSERVICE(A1)", "+420777123456", "-", "=", "+", "@", "'", "''", "'=1",
-    "''=1", "'''=1", "'+1", "'-1", "'@x", "'t Hooft", "\uff1d1+1", "\uff0b1", "\uff0d1", "\uff201", "'\uff1d1",
-    "=A1;B1", '="a""b"', "=1\n+2", "%0A=1", "|=1", ";=1", ",=1", '"=1"', "=DDE(a)", "\t=1", "\r=1", "\n=1", "-2+3+cmd|' /C calc'!A0",
-)  # fmt: skip
 NAMES = (
     "Ing. Jiří Šťastný, Ph.D.", "NOVÁK Jan", "Mgr. et Mgr. Žofie Ďáblová-Ťápalová", "Jan 🏠👨‍👩‍👧 Novák", "O'Brien",
     "Nguyễn Thị Ánh", "Владимир", "<script>alert(1)</script>", "_x0041_ _x000D_", "a;b,c|d", 'řekl "ano"', "x" * 200,
@@ -112,18 +106,6 @@ def test_writing_the_file_again_writes_nothing(office, model, file_format):
     before = list(model.objects.order_by("pk").values_list("pk", "updated_at")), model.history.count()
     imports.write(imported_again(model, file_format, user=office), office)
     assert (list(model.objects.order_by("pk").values_list("pk", "updated_at")), model.history.count()) == before
-
-
-@pytest.mark.parametrize("file_format", FORMATS)
-def test_formulas_come_back_as_the_text_they_are(db, file_format):
-    for payload in FORMULAS:
-        factories.make_client(payload, employer=payload, note=payload, mailing_address=payload, phone=payload[:40])
-    assert len(FORMULAS) >= 30
-    content = export(Client.objects.all(), file_format)
-    rows = csv_rows(content) if file_format == "csv" else xlsx_rows(content)
-    cells = [cell for row in rows for cell in row.values() if isinstance(cell, str)]
-    assert not [cell for cell in cells if cell.startswith(tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"))]
-    assert_unchanged(imports.check(content, f"x.{file_format}"), len(FORMULAS))
 
 
 def test_a_formula_in_a_changed_cell_is_stored_as_it_was_before_the_export(db):
