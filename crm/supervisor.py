@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 
 from django.conf import settings
 from django.db import Error as DatabaseFailure
@@ -40,6 +41,8 @@ SILENCE_S = 60
 # Where the workers of others took the beats; so many in a row they do not take by chance.
 SILENCE_AMONG_OTHERS_S = 300
 STOP_WITHIN_S = 6
+# After a second signal, which kills: for the database to hear of it.
+TOLD_WITHIN_S = 1
 RESTART_AFTER_S = 10
 PR_SET_PDEATHSIG = 1
 # What the clock of a django-q2 process says while it waits for a task.
@@ -59,25 +62,25 @@ def supervise() -> int:
 
 class Supervisor:
     def __init__(self):
-        self.name = f"{socket.gethostname()[:60]}:{os.getpid()}"
+        # Host and number are the same in two containers that have the same name.
+        self.name = f"{socket.gethostname()[:50]}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self.clusters = [Cluster(self.name, queue) for queue in QueueName.values]
         self.signals = 0
         self.asked_at = 0.0
 
     def run(self) -> int:
         forbid_pool()
-        # Blocked around the forks: no signal falls between them and the handlers, and the children start without one.
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-        _asking_database(schedules.sync)
         for number in STOP_SIGNALS:
             signal.signal(number, self._on_signal)
-        for cluster in self.clusters:
-            cluster.start()
         asked, wakeup = socket.socketpair()
         wakeup.setblocking(False)
         signal.set_wakeup_fd(wakeup.fileno())
         threading.Thread(target=self._end_in_time, args=(asked,), name="end", daemon=True).start()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        _asking_database(schedules.sync)
+        if self.signals:
+            return 0
+        for cluster in self.clusters:
+            cluster.start()
         logger.info("The worker runs: %s", ", ".join(cluster.queue for cluster in self.clusters))
         while not self.signals:
             time.sleep(LOOK_EVERY_S)
@@ -98,11 +101,9 @@ class Supervisor:
 
     def _restart(self, cluster: "Cluster", why: str) -> None:
         logger.error("the worker starts its queue %s again: %s", cluster.queue, why)
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         cluster.kill()
         _asking_database(cluster.leave)
         cluster.start()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
     def _stop(self) -> None:
         until = time.monotonic() + STOP_WITHIN_S
@@ -118,11 +119,34 @@ class Supervisor:
         """A thread: Python's own handler waits until a call into a slow or silent database returns. What the database was
         not told, the sweep finds out."""
         asked.recv(1)
-        time.sleep(STOP_WITHIN_S + 1)
         for cluster in self.clusters:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(cluster.process.pid, signal.SIGKILL)
+            cluster.ask_to_stop()
+        asked.settimeout(STOP_WITHIN_S + 1)
+        with contextlib.suppress(TimeoutError):
+            asked.recv(1)
+            time.sleep(TOLD_WITHIN_S)
+        for cluster in self.clusters:
+            cluster.kill_group()
         os._exit(0)
+
+
+class Flag:
+    """An event of several processes without a lock, which whoever is killed with it in his hand would keep for ever."""
+
+    def __init__(self):
+        self._is_set = FORK.RawValue(ctypes.c_bool, False)
+
+    def set(self) -> None:
+        self._is_set.value = True
+
+    def is_set(self) -> bool:
+        return self._is_set.value
+
+    def wait(self, timeout: float) -> bool:
+        until = time.monotonic() + timeout
+        while not self.is_set() and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, LOOK_EVERY_S))
+        return self.is_set()
 
 
 class Cluster:
@@ -130,15 +154,21 @@ class Cluster:
 
     def __init__(self, supervisor: str, queue: str):
         self.queue, self.name = queue, f"{supervisor}:{queue}"
-        self.stopping = FORK.Event()
+        self.stopping = Flag()
         self.process: multiprocessing.Process | None = None
         self.heard_at = 0.0
         self.patience_s = SILENCE_S
 
     def start(self) -> None:
-        self.stopping.clear()
-        self.process = FORK.Process(target=self._run, args=(os.getpid(),), name=self.name)
-        self.process.start()
+        self.stopping = Flag()
+        process = FORK.Process(target=self._run, args=(os.getpid(),), name=self.name)
+        # The child starts without a signal until it has its own handlers, and none here finds it half there.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        try:
+            process.start()
+            self.process = process
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         self.heard_at = time.monotonic()
 
     def trouble(self, *, ask: bool) -> str:
@@ -169,14 +199,20 @@ class Cluster:
 
     def ask_to_stop(self) -> None:
         self.stopping.set()
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.process.pid, signal.SIGTERM)
+        if self.process:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, signal.SIGTERM)
 
     def kill(self) -> None:
-        """Also what a main process that died by itself left in its group."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.join()
+        if self.process:
+            self.kill_group()
+            self.process.join()
+
+    def kill_group(self) -> None:
+        """Also what a main process that died by itself left in it."""
+        if self.process:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
 
     def leave(self, *, is_wanted: bool = False) -> None:
         """What it was running, and what it had taken out of the queue to run, goes back; nobody counts on it any more. Of
@@ -204,8 +240,16 @@ class Cluster:
         cluster.start()
         while cluster.sentinel.is_alive() and not asked and os.getppid() == supervisor:
             time.sleep(LOOK_EVERY_S)
+        threading.Thread(target=_end_own_group, name="end", daemon=True).start()
+        self.stopping.set()
         cluster.stop()
         sys.exit(0 if asked else 1)
+
+
+def _end_own_group() -> None:
+    """A thread: who is waited for may hear nothing, and the supervisor may be gone that would kill it."""
+    time.sleep(STOP_WITHIN_S)
+    os.killpg(0, signal.SIGKILL)
 
 
 def _guard(sentinel: type) -> type:

@@ -83,6 +83,15 @@ def test_killed_supervisor_leaves_no_orphan(start):
     worker.wait_for_end()
 
 
+@pytest.mark.parametrize("deaf", [False, True])
+def test_killed_supervisor_takes_a_running_job_with_it(start, desk, deaf):
+    worker = start()
+    desk.begun(desk.enqueue("endless", queue="long", chunks=ENDLESS, deaf=deaf))
+    worker.process.kill()
+    worker.wait_for_end(within_s=12)
+    assert states() == [("running" if deaf else "queued")]
+
+
 def test_a_queue_that_hangs_is_started_again(start, desk):
     worker = start(FAULTS_SILENCE_S="6")
     before = main_of(worker)
@@ -125,6 +134,61 @@ def test_a_locked_database_does_not_hold_the_stop(start, desk):
         worker.process.terminate()
         worker.wait_for_end()
         assert time.monotonic() - began < 9
+
+
+def test_a_locked_database_does_not_hold_the_stop_of_a_worker_that_starts(desk):
+    with transaction.atomic():
+        hold("crm_jobschedule")
+        with Program([*MANAGE, "worker"], cwd=desk.folder, env=desk.environment()) as worker:
+            wait_until(lambda: threads(worker) > 1 and is_waited_for("crm_jobschedule"), within_s=60)
+            worker.process.terminate()
+            worker.wait_for_end(within_s=12)
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite's lock lets a supervisor read; .ci/run has both")
+def test_a_locked_database_does_not_hold_the_stop_of_a_worker_that_starts_a_queue_again(start):
+    worker = start(*MANAGE, "worker")
+    with transaction.atomic():
+        hold("crm_jobrun")
+        os.killpg(main_of(worker), signal.SIGKILL)
+        worker.wait_for("again: its main process has ended")
+        worker.process.terminate()
+        worker.wait_for_end(within_s=12)
+
+
+def hold(table: str) -> None:
+    """Until the end of the transaction: on SQLite the whole database, for writers."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+
+
+def is_waited_for(table: str) -> bool:
+    if connection.vendor != "postgresql":
+        return True
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = %s::regclass", [table])
+        return cursor.fetchone()[0] > 0
+
+
+def threads(program: Program) -> int:
+    return len(os.listdir(f"/proc/{program.process.pid}/task"))
+
+
+def test_workers_of_one_host_and_number_have_names_of_their_own():
+    """Two containers under one name: what one leaves when it stops would be the other's."""
+    names = {cluster.name for _ in range(2) for cluster in supervisor.Supervisor().clusters}
+    assert len(names) == 4
+    assert max(map(len, names)) <= JobRun._meta.get_field("worker").max_length
+
+
+def test_a_flag_is_seen_in_a_forked_process():
+    flag = supervisor.Flag()
+    assert not flag.wait(0.01)
+    child = supervisor.FORK.Process(target=flag.set)
+    child.start()
+    child.join()
+    assert flag.is_set() and flag.wait(60)
 
 
 def test_two_long_jobs_do_not_delay_a_quick_one(start, desk):
