@@ -33,6 +33,7 @@ from crm.encryption import refuse_ciphertext, refuse_unstorable
 from crm.exceptions import CrmError, NotAllowed
 from crm.imports import mappings, preview, runs
 from crm.imports.columns import folded
+from crm.imports.decisions import SKIP
 from crm.imports.plans import Outcome, problems_file
 from crm.imports.problems import RowProblem
 from crm.models import AuditEntry, Case, Client, ImportMapping, ImportRun
@@ -234,7 +235,7 @@ class ImportAdminMixin(ImportExportMixinBase):
 
     @method_decorator(require_POST)
     def import_cells(self, request, token):
-        """Cells that were put right in the preview; the file is checked with them."""
+        """Cells that were put right in the preview, and what becomes of rows; the file is checked with them."""
         self._require_import(request)
         run = self._own_run(request, token)
         cells = {at: text for name, text in request.POST.items() if (at := _cell_named(name))}
@@ -247,8 +248,13 @@ class ImportAdminMixin(ImportExportMixinBase):
             for column, value in line["bad"].items()
         }
         changed = {at: text for at, text in cells.items() if at in shown and text != shown[at]}
-        if not changed:
-            messages.info(request, _("No cell was changed."))
+        decided = {
+            line["row"]: choice
+            for line in preview.lines_at(run, index.duplicates)
+            if (choice := request.POST.get(f"row-{line['row']}")) in ("", *line["choices"]) and choice != line["choice"]
+        }
+        if not changed and not decided:
+            messages.info(request, _("Nothing was changed."))
             return HttpResponseRedirect(self._import_url("import_preview", run))
         try:
             for text in changed.values():
@@ -257,7 +263,7 @@ class ImportAdminMixin(ImportExportMixinBase):
         except forms.ValidationError as error:
             messages.error(request, " ".join(error.messages))
             return HttpResponseRedirect(self._import_url("import_preview", run))
-        return self._do(request, run, lambda: runs.correct(run, request.user, changed))
+        return self._do(request, run, lambda: runs.correct(run, request.user, changed, decided))
 
     @method_decorator(require_POST)
     def import_forget(self, request):
@@ -358,7 +364,9 @@ class ImportAdminMixin(ImportExportMixinBase):
             "of_file": of_file,
             "said": [(header, mappings.label_of(target)) for header, target in index.said.items()],
             "columns_url": self._import_url("import_columns", run) if has_columns else "",
-            "cells_url": self._import_url("import_cells", run) if any(line.cells for line in lines) else "",
+            "cells_url": self._import_url("import_cells", run)
+            if any(line.cells or line.choices for line in lines)
+            else "",
             "problems": [*of_file, *(problem for line in lines for problem in line.problems)],
             "rows": lines,
             "page": page,
@@ -478,11 +486,22 @@ class _Line:
         self.who = line["who"] if is_readable else HIDDEN
         self.changes = [_change(*each, readable) for each in line["changes"]]
         self.problems = [preview.problem_of(line, each) for each in line["problems"]]
+        # What may become of one that is probably about somebody known.
+        self.choices = [
+            {"value": value, "label": _choice_label(value), "is_chosen": value == line["choice"]}
+            for value in ("", *line["choices"])
+        ] if "choices" in line else []  # fmt: skip
         # The bad cells of a refused row, to be put right here.
         self.cells = [
             {"name": f"cell-{self.number}-{index}", "header": header[int(index)], "value": value}
             for index, value in line.get("bad", {}).items()
         ]
+
+
+def _choice_label(choice: str) -> str:
+    if choice == SKIP:
+        return gettext("Leave the row out")
+    return gettext("Give the case to %(client)s") % {"client": choice} if choice else gettext("Somebody new")
 
 
 def _cell_named(name: str) -> tuple[int, int] | None:

@@ -1,5 +1,6 @@
 """New clients that may be somebody already known: told to a person, never merged by a machine."""
 
+import datetime
 import itertools
 from collections import defaultdict
 
@@ -11,6 +12,7 @@ from crm.imports.problems import DUPLICATE, WARNING, RowProblem
 from crm.models import Case, Client, SearchToken
 
 BATCH = 500
+BORN = "born"
 
 
 class _Namesakes:
@@ -27,42 +29,70 @@ class _Namesakes:
             if mark:
                 self._alike.setdefault(hash((name, mark)), where)
 
-    def first(self, name: bytes) -> str:
-        return _said(self._first.get(hash(name)))
+    def first(self, name: bytes) -> str | int | None:
+        return self._first.get(hash(name))
 
-    def alike(self, name: bytes, *marks) -> str:
-        return _said(next(filter(None, (self._alike.get(hash((name, mark))) for mark in marks if mark)), None))
+    def alike(self, name: bytes, *marks) -> str | int | None:
+        return next(filter(None, (self._alike.get(hash((name, mark))) for mark in marks if mark)), None)
 
 
-def _said(where: str | int | None) -> str:
-    return _("row %(row)s") % {"row": where} if isinstance(where, int) else where or ""
+def _said(where: str | int) -> str:
+    return _("row %(row)s") % {"row": where} if isinstance(where, int) else where
 
 
 def report(plan: Plan, items: list[Item], user) -> None:
-    """Warns of each new client whose name (folded, in any order, without titles) is known here or higher in the file.
-    Four queries for each 500 rows."""
+    """Warns of each new client whose birth number, or name (folded, in any order, without titles), is known here or higher
+    in the file. Six queries for each 500 rows."""
     column = plan.layout.column("full_name")
     header = column.header if column else ""
     known = _Namesakes()
     for some in itertools.batched(items, BATCH):
         clients = [item.client for item in some]
         names = [search.name_key_digest(client.full_name) for client in clients]
+        numbers = [_digest(search.Kind.BIRTH_NUMBER, client.birth_number) for client in clients]
         _add_stored(known, list(dict.fromkeys(names)), user)
-        for name, item, client in zip(names, some, clients, strict=True):
-            marks = (_email_digest(client.email), item.case.opened_on if item.case else None)
-            if where := known.alike(name, *marks):
+        _add_numbers(known, [number for number in numbers if number], user)
+        for name, number, item, client in zip(names, numbers, some, clients, strict=True):
+            case = item.case
+            marks = (
+                _digest(search.Kind.EMAIL, client.email),
+                client.birth_date and (BORN, client.birth_date),
+                case.opened_on if case else None,
+            )
+            if where := number and known.first(number):
+                reason = _("Probably somebody already known: %(where)s has the same birth number.")
+            elif where := known.alike(name, *marks):
                 reason = _("Probably somebody already known: %(where)s has the same name and date or e-mail.")
             elif where := known.first(name):
                 reason = _("Perhaps somebody already known: %(where)s has the same name.")
             if where:
-                reason %= {"where": where}
-                plan.problems.append(RowProblem(item.row, header, client.full_name, reason, WARNING, DUPLICATE))
+                reason %= {"where": _said(where)}
+                about = where if isinstance(where, str) else ""
+                problem = RowProblem(item.row, header, client.full_name, reason, WARNING, DUPLICATE, about)
+                plan.problems.append(problem)
             known.add(name, item.row, *marks)
+            if number:
+                known.add(number, item.row)
 
 
-def _email_digest(email: str | None) -> bytes | None:
-    folded = search.fold_value(search.Kind.EMAIL, email or "")
-    return search.digest(search.Kind.EMAIL, folded) if folded else None
+def _digest(kind: str, value: str | None) -> bytes | None:
+    folded = search.fold_value(kind, value or "")
+    return search.digest(kind, folded) if folded else None
+
+
+def _add_numbers(known: _Namesakes, numbers: list[bytes], user) -> None:
+    tokens = SearchToken.objects.filter(kind=search.Kind.BIRTH_NUMBER, digest__in=numbers)
+    owners = list(tokens.order_by("client").values_list("digest", "client"))
+    for chunk in itertools.batched(owners, BATCH):
+        references = dict(_seen([client for _digest, client in chunk], user).values_list("pk", "reference"))
+        for digest, client in chunk:
+            if client in references:
+                known.add(bytes(digest), references[client])
+
+
+def _seen(keys: list[int], user):
+    clients = Client.objects.filter(pk__in=keys)
+    return clients if user is None else clients.visible_to(user)
 
 
 def _add_stored(known: _Namesakes, names: list[bytes], user) -> None:
@@ -70,11 +100,12 @@ def _add_stored(known: _Namesakes, names: list[bytes], user) -> None:
     tokens = SearchToken.objects.filter(kind=search.Kind.NAME_KEY, digest__in=names)
     owners = list(tokens.order_by("client").values_list("digest", "client"))
     for chunk in itertools.batched(owners, BATCH):
-        clients = Client.objects.filter(pk__in=[client for _digest, client in chunk])
-        if user is not None:
-            clients = clients.visible_to(user)
-        references = dict(clients.values_list("pk", "reference"))
-        marks = defaultdict(set)
+        references, marks = {}, defaultdict(set)
+        clients = _seen([client for _digest, client in chunk], user)
+        for client, reference, born in clients.values_list("pk", "reference", "birth_date"):
+            references[client] = reference
+            if isinstance(born, datetime.date):
+                marks[client].add((BORN, born))
         for client, day in Case.objects.filter(client__in=references).values_list("client", "opened_on"):
             marks[client].add(day)
         of_email = SearchToken.objects.filter(kind=search.Kind.EMAIL, client__in=references)

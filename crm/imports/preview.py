@@ -14,12 +14,16 @@ from crm import search
 from crm.audit.changes import readable
 from crm.choices import ImportPart
 from crm.imports import parsers, pieces
+from crm.imports.columns import COMBINED, PEOPLE
+from crm.imports.decisions import SKIP
 from crm.imports.plans import Item, Outcome, Plan, errors_csv, padded
 from crm.imports.problems import DUPLICATE, RowProblem
 from crm.imports.reading import Row
 from crm.models import Case, Client, ImportRun
 
 BLOCK = 100
+# Kinds of rows that make a client with his case; the case may be somebody else's who is known.
+WITH_CASES = (PEOPLE, COMBINED)
 _LETTERS = {Outcome.CREATE: "c", Outcome.UPDATE: "u", Outcome.SKIP: "s", Outcome.ERROR: "e"}
 DUPLICATES, NOTED = "duplicate", "noted"
 FILTERS = {
@@ -80,7 +84,7 @@ def store(run: ImportRun, plan: Plan, *, only: Outcome | None = None) -> Index:
         [positions[row] for row in problems if row in positions],
         plan.layout.said,
     )
-    pieces.store_json(run, ImportPart.ROWS, itertools.batched(_lines(plan, rows, problems), BLOCK))
+    pieces.store_json(run, ImportPart.ROWS, itertools.batched(_lines(plan, rows, problems, run.decisions), BLOCK))
     pieces.store_json(run, ImportPart.INDEX, [[getattr(index, name) for name in Index.__slots__]])
     return index
 
@@ -126,7 +130,7 @@ def problem_of(line: dict, stored: list) -> RowProblem:
 
 
 def _problem(problem: RowProblem) -> list:
-    return [problem.column, problem.value, str(problem.reason), problem.severity, problem.kind]
+    return [problem.column, problem.value, str(problem.reason), problem.severity, problem.kind, problem.about]
 
 
 def _by_row(plan: Plan) -> dict[int, list[RowProblem]]:
@@ -136,7 +140,9 @@ def _by_row(plan: Plan) -> dict[int, list[RowProblem]]:
     return found
 
 
-def _lines(plan: Plan, rows: list[Row], problems: dict[int, list[RowProblem]]) -> Iterator[dict]:
+def _lines(
+    plan: Plan, rows: list[Row], problems: dict[int, list[RowProblem]], decisions: dict[int, str]
+) -> Iterator[dict]:
     items = defaultdict(list)
     for at, item in enumerate(plan.items):
         items[item.row].append(at)
@@ -153,6 +159,9 @@ def _lines(plan: Plan, rows: list[Row], problems: dict[int, list[RowProblem]]) -
             "changes": [change for item in own for change in _changes(item)],
             "problems": [_problem(each) for each in problems.get(row.number, ())],
         }
+        if any(each.kind == DUPLICATE for each in problems.get(row.number, ())):
+            about = [each.about for each in problems[row.number] if each.about and plan.layout.kind in WITH_CASES]
+            line["choices"], line["choice"] = [SKIP, *about], decisions.get(row.number, "")
         if outcome == Outcome.ERROR:
             line["bad"] = {
                 at_header[each.column]: each.value

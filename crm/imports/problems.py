@@ -41,6 +41,8 @@ class RowProblem:
     reason: str
     severity: str = ERROR
     kind: str = ""
+    # The reference of the record that is proposed.
+    about: str = ""
 
     @property
     def is_error(self) -> bool:

@@ -17,6 +17,7 @@ from crm.exceptions import CrmError, NotAllowed
 from crm.imports import mappings, pieces, preview
 from crm.imports.checking import check
 from crm.imports.columns import CASES, CLIENTS, ColumnsUnknown, Layout, folded
+from crm.imports.decisions import decide, narrow, reshape
 from crm.imports.plans import Outcome, Plan, problems_json, sha256
 from crm.imports.problems import RowProblem, UnusableFile
 from crm.imports.reading import read
@@ -111,12 +112,16 @@ def name_columns(run: ImportRun, user, chosen: dict[str, str]) -> None:
     mappings.remember(user, chosen)
 
 
-def correct(run: ImportRun, user, cells: dict[tuple[int, int], str]) -> None:
-    """New texts for cells, by row and column's index, and the file is checked with them. Raises TooManyCorrections."""
+def correct(run: ImportRun, user, cells: dict[tuple[int, int], str], decisions: dict[int, str] | None = None) -> None:
+    """New texts for cells, by row and column's index, and what becomes of rows (`decisions.decide`); the file is checked with
+    them. Raises TooManyCorrections."""
+    run.options["decisions"] = {
+        str(row): choice for row, choice in (run.decisions | (decisions or {})).items() if choice
+    }
     corrections = corrections_of(run)
     for (row, index), text in cells.items():
         corrections.setdefault(row, {})[index] = text
-    if sum(map(len, corrections.values())) > MOST_CORRECTIONS:
+    if len(run.options["decisions"]) + sum(map(len, corrections.values())) > MOST_CORRECTIONS:
         raise TooManyCorrections(limit=MOST_CORRECTIONS)
     run.corrections = json.dumps(corrections, ensure_ascii=False)
     check_again(run, user)
@@ -285,7 +290,8 @@ def _checked(run: ImportRun, content: bytes, progress=unwatched, *, asks: bool =
     needed = {CLIENTS: (Client,), CASES: (Case,)}.get(plan.layout.kind, (Client, Case))
     if not all(may_import(run.user, model) for model in needed):
         raise NotAllowed()
-    return plan
+    decisions = run.decisions
+    return reshape(plan, lambda made: decide(made, decisions, run.user))
 
 
 def _keep(run: ImportRun, found: Plan | Layout, *, message: str = "") -> None:
@@ -310,32 +316,11 @@ def _keep_plan(run: ImportRun, plan: Plan, message: str) -> None:
 
 
 def _write(run: ImportRun, plan: Plan, progress=unwatched) -> None:
-    _narrow_all(plan, run.options)
+    create, update = run.options["create"], run.options["update"]
+    reshape(plan, lambda made: narrow(made, create=create, update=update))
     write(plan, run.user, all_or_nothing=run.options["all_or_nothing"], run=run, progress=progress)
     pieces.drop(run)
     preview.store(run, plan, only=Outcome.ERROR)
-
-
-def _narrow_all(plan: Plan, options: dict) -> None:
-    """Also the plan that is made once more under the lock."""
-    again = plan.again
-
-    def narrowed() -> Plan:
-        fresh = again()
-        _narrow_all(fresh, options)
-        return fresh
-
-    plan.again = narrowed
-    narrow(plan, create=options["create"], update=options["update"])
-
-
-def narrow(plan: Plan, *, create: bool, update: bool) -> None:
-    """Leaves new records out, or changes of stored ones."""
-    plan.items = [item for item in plan.items if (create if item.is_new else update)]
-    left = {item.row for item in plan.items}
-    for row, outcome in plan.outcomes.items():
-        if outcome in (Outcome.CREATE, Outcome.UPDATE) and row not in left:
-            plan.outcomes[row] = Outcome.SKIP
 
 
 def _refuse(run: ImportRun, reason: str) -> None:

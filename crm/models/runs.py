@@ -75,6 +75,11 @@ class ImportRun(Run):
         verbose_name_plural = _("imports")
         indexes = [models.Index(fields=["sha256"], name="import_run_sha256")]
 
+    @property
+    def decisions(self) -> dict[int, str]:
+        """What the person chose for rows that are probably about somebody known."""
+        return {int(row): choice for row, choice in self.options.get("decisions", {}).items()}
+
 
 class ImportPiece(models.Model):
     """Of an import's file, or of what its check found, encrypted: web and worker may share no disk."""

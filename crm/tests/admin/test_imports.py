@@ -669,7 +669,7 @@ def test_only_bad_cells_of_refused_rows_are_put_right(browse, manager):
     upload(browser, GOOD, BAD)
     run = ImportRun.objects.get()
     page = browser.post(url("import_cells", run), {"cell-2-0": "Else", "cell-3-0": "Else", "cell-x": "1"}, follow=True)
-    assert "No cell was changed." in page.content.decode()
+    assert "Nothing was changed." in page.content.decode()
 
 
 def test_a_token_is_no_cell(browse, manager):
@@ -678,3 +678,47 @@ def test_a_token_is_no_cell(browse, manager):
     token = encrypt_bytes(b"x").decode()
     page = browser.post(url("import_cells", ImportRun.objects.get()), {"cell-2-2": token}, follow=True)
     assert "looks like an encrypted value" in page.content.decode()
+
+
+# --- Rows that are probably about somebody known ---
+
+
+@pytest.mark.parametrize(
+    ("known", "row"),
+    [
+        ({"birth_number": "8503191235"}, "Jana Jiná;;850319/1235;"),
+        ({"email": "jana@example.com"}, "Jana Bílá;jana@example.com;;"),
+        ({"birth_date": datetime.date(1985, 3, 19)}, "Jana Bílá;;;19.3.1985"),
+    ],
+)
+def test_what_identifies_a_known_client_is_proposed(manager, known, row):
+    client = factories.make_client("Jana Bílá", **known)
+    content = f"jmeno;email;rodne cislo;datum narození\r\n{row}\r\n".encode()
+    [problem] = [each for each in imports.check(content, "x.csv", manager).problems if each.kind == "duplicate"]
+    assert (problem.about, "Probably" in problem.reason) == (client.reference, True)
+
+
+@pytest.mark.parametrize(("choice", "clients", "cases"), [("", 2, 1), ("skip", 1, 0), ("C", 1, 1)])
+def test_what_becomes_of_a_probable_duplicate_is_chosen(browse, manager, choice, clients, cases):
+    factories.make_catalogue()
+    known = factories.make_client("Jana Bílá", email="jana@example.com")
+    browser = browse(manager)
+    preview = upload(browser, GOOD)
+    [row] = browser.get(preview).context["rows"]
+    assert [each["value"] for each in row.choices] == ["", "skip", known.reference]
+    chosen = known.reference if choice == "C" else choice
+    page = browser.post(url("import_cells", ImportRun.objects.get()), {"row-2": chosen}, follow=True)
+    assert [each["value"] for each in page.context["rows"][0].choices if each["is_chosen"]] == [chosen]
+    browser.post(preview, {"mode": "good"})
+    assert (Client.objects.count(), Case.objects.count()) == (clients, cases)
+    assert Case.objects.filter(client=known).count() == (choice == "C")
+
+
+def test_no_case_is_given_to_a_client_that_was_not_proposed(browse, manager):
+    other = factories.make_client("Somebody Else")
+    factories.make_client("Jana Bílá", email="jana@example.com")
+    browser = browse(manager)
+    upload(browser, GOOD)
+    run = ImportRun.objects.get()
+    page = browser.post(url("import_cells", run), {"row-2": other.reference}, follow=True)
+    assert "Nothing was changed." in page.content.decode()
