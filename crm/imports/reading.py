@@ -117,9 +117,8 @@ def read(content: bytes, name: str = "") -> Sheet:
                 _("The file is named %(suffix)s but is a workbook. Give it the name ending .xlsx, or save it as CSV."),
                 suffix=suffix,
             )
-        found, notices = workbook.read(content)
-        raw, cut = _shelved(found, Shelf()), False
-        del found
+        raw, notices = workbook.read(content)
+        cut = False
     else:
         if suffix in (".xlsx", ".xlsm", ".xls"):
             raise UnusableFile(
@@ -141,12 +140,6 @@ def too_large() -> UnusableFile:
         _("The file is larger than %(limit)s MB. Delete what is not rows of clients, or split it."),
         limit=MAX_BYTES // 1024 // 1024,
     )
-
-
-def _shelved(raw: Iterable[list], shelf: Shelf) -> Shelf:
-    for cells in raw:
-        shelf.add(cells)
-    return shelf
 
 
 def _with_header(raw: Shelf, notices: list[str]) -> Sheet:
@@ -201,7 +194,8 @@ def _read_csv(content: bytes) -> tuple[Shelf, list[str], bool]:
     rows = Shelf()
     reader = csv.reader(_lines(text, delimiter), delimiter=delimiter, strict=True)
     try:
-        _shelved(map(_narrow, itertools.islice(reader, MAX_ROWS + 1)), rows)  # with the header
+        for cells in itertools.islice(reader, MAX_ROWS + 1):  # with the header
+            rows.add(_narrow(cells))
         if next(reader, None) is not None:
             raise _too_long()
     except csv.Error as error:

@@ -20,6 +20,7 @@ import python_calamine
 from django.utils.translation import gettext as _
 
 from crm.imports.problems import UnusableFile
+from crm.imports.shelf import Shelf
 from crm.spreadsheet import BESIDE_DATA
 
 MAX_ENTRIES = 1_000
@@ -81,7 +82,7 @@ def compound_reason(content: bytes) -> str:
     return _("This is a workbook of the old .xls kind. Open it in Excel and save it as XLSX.")
 
 
-def read(content: bytes) -> tuple[list[list], list[str]]:
+def read(content: bytes) -> tuple[Shelf, list[str]]:
     """Rows of the first visible sheet that holds data, from A1 on, and notices about the other sheets."""
     parts = _look_through(content)
     places, begins_1904 = _sheet_places(content, parts)
@@ -93,7 +94,7 @@ def read(content: bytes) -> tuple[list[list], list[str]]:
                 raise
             name, rows, others = _first_filled(_with_known_errors(content), places)
     if parts[places[name]].needs_a_look:
-        _put_back(rows, _lost_cells(content, places[name]))
+        rows = _put_back(rows, _lost_cells(content, places[name]))
     for number, cells in enumerate(rows, start=1):
         if any(isinstance(cell, str) and len(cell) > LONGEST_CELL for cell in cells):
             raise UnusableFile(
@@ -111,12 +112,19 @@ def read(content: bytes) -> tuple[list[list], list[str]]:
     return rows, notices
 
 
-def _put_back(rows: list[list], lost: dict[tuple[int, int], str]) -> None:
+def _put_back(rows: Shelf, lost: dict[tuple[int, int], str]) -> Shelf:
+    by_row: dict[int, dict[int, str]] = {}
     for (row, column), value in lost.items():
-        rows += [[] for _row in range(row + 1 - len(rows))]
-        rows[row] += [""] * (column + 1 - len(rows[row]))
-        if rows[row][column] in ("", None):
-            rows[row][column] = value
+        by_row.setdefault(row, {})[column] = value
+    whole = Shelf()
+    for row in range(max([len(rows), *(row + 1 for row in by_row)])):
+        cells = rows[row] if row < len(rows) else []
+        for column, value in by_row.get(row, {}).items():
+            cells = cells + [""] * (column + 1 - len(cells))
+            if cells[column] in ("", None):
+                cells[column] = value
+        whole.add(cells)
+    return whole
 
 
 @contextlib.contextmanager
@@ -137,7 +145,7 @@ def _calamine_fails() -> Iterator[None]:
         raise UnusableFile(_damaged()) from error
 
 
-def _first_filled(content: bytes, places: dict[str, str]) -> tuple[str, list[list], list[str]]:
+def _first_filled(content: bytes, places: dict[str, str]) -> tuple[str, Shelf, list[str]]:
     """Name and rows of the sheet to read, and the names of the other filled ones. Each is parsed once."""
     with python_calamine.CalamineWorkbook.from_filelike(io.BytesIO(content)) as book:
         visible = [
@@ -156,7 +164,9 @@ def _first_filled(content: bytes, places: dict[str, str]) -> tuple[str, list[lis
                     chosen = sheet
         if chosen is None:
             raise UnusableFile(_("The workbook has no visible sheet with anything in it."))
-        rows = chosen.to_python(skip_empty_area=False)
+        rows, before = Shelf(), [""] * chosen.start[1]
+        for cells in chosen.iter_rows():  # from the first row on, but from the first filled column
+            rows.add(before + cells)
     return chosen.name, rows, [name for name in filled if name != chosen.name]
 
 
