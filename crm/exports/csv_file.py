@@ -3,7 +3,7 @@
 import csv
 import datetime
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import BinaryIO
 
@@ -12,12 +12,17 @@ from crm.exports.tables import Table, chunks_of
 
 def write(table: Table, target: BinaryIO) -> int:
     """Returns the number of rows."""
-    text = io.TextIOWrapper(target, encoding="utf-8-sig", newline="", write_through=False)
-    writer = csv.writer(text, delimiter=";", lineterminator="\r\n")
+    return write_columns(table, target, _shown, encoding="utf-8-sig", delimiter=";")
+
+
+def write_columns(table: Table, target: BinaryIO, shown: Callable, *, encoding: str, delimiter: str) -> int:
+    """`shown` makes texts of a column's values. Returns the number of rows."""
+    text = io.TextIOWrapper(target, encoding=encoding, newline="", write_through=False)
+    writer = csv.writer(text, delimiter=delimiter, lineterminator="\r\n")
     writer.writerow(table.header)
     rows = 0
     for columns in chunks_of(table):
-        writer.writerows(zip(*map(_shown, columns), strict=True))
+        writer.writerows(zip(*map(shown, columns), strict=True))
         rows += len(columns[0])
     text.flush()
     text.detach()

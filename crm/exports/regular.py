@@ -88,7 +88,7 @@ def _tell_of(run: ExportRun, now: datetime.datetime) -> bool:
             user_id=run.user_id,
             kind=OwnNotice.EXPORT_READY if is_ready else OwnNotice.EXPORT_FAILED,
             detail={"export": run.pk, "name": run.schedule.preset.name},
-            in_inbox=channel != NoticeChannel.MAIL,
+            in_inbox=not is_ready or channel != NoticeChannel.MAIL,
             wants_mail=channel != NoticeChannel.INBOX,
         )
     return True

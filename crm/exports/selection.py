@@ -7,6 +7,7 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext_lazy as _
 
 from crm.exceptions import CrmError
+from crm.exports import offered
 from crm.exports.columns import CASES, Column, Kind, columns_of, is_own
 from crm.exports.tables import with_cases
 from crm.models import Case, Client, Lender, Step, User
@@ -36,9 +37,9 @@ def column(name: str) -> Column:
     return found
 
 
-def names(wanted: Iterable[str]) -> list[str]:
-    """All of them for none."""
-    return [column(each.strip()).name for each in wanted] or [each.name for each in columns_of(Client)]
+def names(wanted: Iterable[str], user) -> list[str]:
+    """For none all that the person may have (None: all of them)."""
+    return [column(each.strip()).name for each in wanted] or [each.name for each in offered(user, Client)]
 
 
 def rows(conditions: Iterable[str], user, names: Iterable[str]) -> tuple[QuerySet, dict[str, str]]:

@@ -32,7 +32,7 @@ class Command(BaseCommand):
             raise CommandError(f"The file's name has to end in {'.csv' if machine else '.xlsx or .csv'}.")
         try:
             person = User.objects.get(username=user) if user else None
-            names = selection.names(columns.split(",") if columns else ())
+            names = selection.names(columns.split(",") if columns else (), person)
             rows, filtered_by = selection.rows(filter, person, names)
             with operation(Source.COMMAND, user=person):
                 file.touch(mode=0o600, exist_ok=False)

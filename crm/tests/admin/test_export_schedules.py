@@ -176,11 +176,11 @@ def test_what_his_rights_do_not_allow_any_more_is_told_as_failed(adviser, change
 
 
 def test_a_job_that_was_given_up_is_told_as_failed(manager):
-    make(manager)
+    make(manager, channel="mail")
     regular.send(at(2))
     JobRun.objects.update(state=RunState.FAILED)  # as the sweep leaves what was killed three times
     assert regular.send(at(2, 7))["told"] == 1
-    assert Notice.objects.get().kind == "export_failed"
+    assert (Notice.objects.get().kind, Notice.objects.get().in_inbox) == ("export_failed", True)
 
 
 def test_who_does_not_work_here_any_more_gets_nothing(manager):

@@ -37,6 +37,13 @@ def test_a_person_without_the_permission_gets_no_rows(assistant, tmp_path):
     assert not (tmp_path / "clients.csv").exists()
 
 
+def test_an_adviser_gets_every_column_but_the_sensitive_ones(adviser, tmp_path):
+    factories.make_client(birth_number="7801233540")
+    call_command("export_clients", tmp_path / "clients.xlsx", user=adviser.username)
+    [row] = xlsx_rows((tmp_path / "clients.xlsx").read_bytes())
+    assert "Status" in row and "Birth number" not in row
+
+
 def test_an_export_for_a_person_is_recorded_as_his(manager, tmp_path):
     call_command("export_clients", tmp_path / "clients.csv", user=manager.username)
     assert ExportRun.objects.get().user == manager
