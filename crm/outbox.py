@@ -325,10 +325,9 @@ def message_id(message: MessageLog) -> str:
 
 def resend(message: MessageLog) -> bool:
     """What was refused, given up, withheld or too late is tried anew, under its Message-ID and for as long as a new one, and
-    to today's address of who works here; False where it waits anyway or has arrived, or nobody may (`may_resend`)."""
-    now, to = timezone.now(), {}
-    if message.kind not in TO_CLIENTS and message.user and message.user.email:
-        to = _addressed(message.user.email)
+    to today's address; False where it waits anyway or has arrived, or nobody may (`may_resend`)."""
+    now, address = timezone.now(), _address(message)
+    to = _addressed(address) if address else {}
     given_up = MessageLog.objects.filter(pk=message.pk, next_try_at=None).exclude(state=MessageState.SENT)
     given_up = given_up.exclude(kind=MessageKind.PASSWORD_RESET)
     return bool(
@@ -342,6 +341,15 @@ def resend(message: MessageLog) -> bool:
             **to,
         )
     )
+
+
+def _address(message: MessageLog) -> str:
+    """Today's; empty of a client who is not to be written to, which the sending says in words."""
+    if message.kind not in TO_CLIENTS:
+        return message.user.email if message.user else ""
+    of_case = Client.objects.filter(cases=message.case_id).may_be_written_to()
+    address = of_case.values_list("email", flat=True).first() if message.case_id else None
+    return address if address and not isinstance(address, Unreadable) else ""
 
 
 def may_resend(message: MessageLog) -> bool:

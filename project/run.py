@@ -172,6 +172,13 @@ def _demo_logins() -> list[str]:
     return [f"  {login}" for login in logins] if has_demo else []
 
 
+def _mail_folder() -> list[str]:
+    from django.conf import settings
+
+    folder = getattr(settings, "EMAIL_FILE_PATH", None)
+    return [f"Mails are written to {folder}"] if folder else []
+
+
 @dataclass
 class Running:
     """The started processes, each in its own group, and their output with the name before each line."""
@@ -264,7 +271,7 @@ def greet() -> None:
     """The last thing on the screen: where to go and how to get in."""
     logins = _demo_logins()
     address = os.environ["SITE_URL"]
-    print("\n".join(["", f"Hypodesk is at {address}", *logins, "Ctrl-C stops it.", ""]), flush=True)
+    print("\n".join(["", f"Hypodesk is at {address}", *logins, *_mail_folder(), "Ctrl-C stops it.", ""]), flush=True)
 
 
 def _is_healthy(port: int) -> bool:

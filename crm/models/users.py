@@ -1,6 +1,7 @@
 """People who log in. Their role is a group; crm.roles says what a group may."""
 
 from django.contrib.auth.models import AbstractUser, Group, Permission, UserManager
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models.signals import post_delete, pre_delete
 from django.dispatch import receiver
@@ -44,6 +45,11 @@ class User(Tracked, AbstractUser):
 
     def get_display_name(self) -> str:
         return self.get_full_name() or self.username
+
+    def clean(self) -> None:
+        super().clean()
+        if self.absent_until and not self.absent_from:
+            raise ValidationError(_("Say since when: an absence without a beginning is none."))
 
     def is_absent(self, on) -> bool:
         return bool(self.absent_from and self.absent_from <= on and (not self.absent_until or on <= self.absent_until))

@@ -157,6 +157,32 @@ def test_a_client_is_asked_about_again_when_a_message_leaves(post):
     assert post.ids == [outbox.message_id(first)]
 
 
+@pytest.mark.parametrize("kind", ["client_deadlines", "client_notices"])
+def test_a_clients_message_is_sent_again_to_todays_address(post, kind):
+    case = factories.make_case(factories.make_client(email="alcie@example.com"))
+    message = write(to="alcie@example.com", kind=kind, case_id=case.pk)
+    post.refuse = {"alcie@example.com"}
+    assert send() == {"refused": 1}
+    case.client.email = "alice@example.com"
+    case.client.save()
+    assert outbox.resend(message) and send() == {"sent": 1}
+    assert post.recipients == ["alice@example.com"]
+    assert post.ids == [outbox.message_id(message)]
+
+
+def test_a_client_who_declined_gets_nothing_sent_again(post):
+    case = factories.make_case(factories.make_client(email="alcie@example.com"))
+    message = write(to="alcie@example.com", kind="client_notices", case_id=case.pk)
+    post.refuse = {"alcie@example.com"}
+    send()
+    day = timezone.localdate()
+    Client.objects.update(email="alice@example.com")
+    Consent.objects.create(client=case.client, purpose="messages", given_on=day, withdrawn_on=day)
+    assert outbox.resend(message) and send() == {"withheld": 1}
+    message.refresh_from_db()
+    assert (message.recipient, message.error, post.taken) == ("alcie@example.com", "client", [])
+
+
 @pytest.mark.parametrize(("kind", "became"), [("client_deadlines", "withheld"), ("client_notices", "sent")])
 def test_a_client_is_not_reminded_of_a_case_that_is_over_and_still_told_that_it_is(post, kind, became):
     case = factories.make_case(factories.make_client(email="client@example.com"))

@@ -40,6 +40,15 @@ def test_port_is_taken_although_another_program_serves_it_on_all_addresses():
         assert run.free_port("127.0.0.1", taken) != taken
 
 
+@pytest.mark.parametrize(("folder", "said"), [("/srv/office/mail", True), (None, False)])
+def test_the_greeting_says_where_the_demos_mails_are(settings, monkeypatch, capsys, folder, said):
+    monkeypatch.setattr(run, "_demo_logins", list)
+    monkeypatch.setenv("SITE_URL", "http://localhost:8000")
+    settings.EMAIL_FILE_PATH = folder
+    run.greet()
+    assert ("Mails are written to /srv/office/mail" in capsys.readouterr().out) is said
+
+
 @pytest.fixture(scope="module")
 def office(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")

@@ -141,6 +141,14 @@ def test_an_absence_that_ends_before_it_begins_is_an_error(administrator, advise
     assert client.post(change(adviser), data).status_code == 200
 
 
+def test_an_absence_without_a_beginning_is_an_error(adviser, client):
+    client.force_login(factories.make_user(roles.ADMINISTRATOR, language="en"))
+    page = client.post(change(adviser), typed(adviser, absent_from="", absent_until="14. 7. 2026"))
+    assert "Say since when" in page.content.decode()
+    adviser.refresh_from_db()
+    assert adviser.absent_until is None
+
+
 @pytest.mark.parametrize("maker", [roles.MANAGER, roles.ADVISER, roles.ASSISTANT, roles.AUDITOR])
 def test_nobody_else_changes_users_nor_himself(maker, client):
     user = factories.make_user(maker)
