@@ -205,7 +205,9 @@ def tidy(now: datetime.datetime) -> int:
     """Files that nobody confirmed in time, and refused rows that nobody fetched; the record of the import stays."""
     idle = Q(job=None) | ~Q(job__state__in=OF_JOBS)
     old = ImportRun.objects.filter(idle, created_at__lt=now - KEPT_FOR, state__in=WAITING)
-    ImportRun.objects.filter(pk__in=list(old.values_list("pk", flat=True))).update(state=ImportState.MISSED)
+    ImportRun.objects.filter(pk__in=list(old.values_list("pk", flat=True))).update(
+        state=ImportState.MISSED, corrections=""
+    )
     ended = Q(state__in=[ImportState.MISSED, ImportState.FAILED], created_at__lt=now - KEPT_FOR)
     fetched = Q(state=ImportState.DONE, finished_at__lt=now - REFUSED_KEPT_FOR)
     keys = list(ImportRun.objects.filter(ended | fetched, pieces__isnull=False).distinct().values_list("pk", flat=True))
@@ -318,6 +320,7 @@ def _keep_plan(run: ImportRun, plan: Plan, message: str) -> None:
 def _write(run: ImportRun, plan: Plan, progress=unwatched) -> None:
     create, update = run.options["create"], run.options["update"]
     reshape(plan, lambda made: narrow(made, create=create, update=update))
+    run.corrections = ""
     write(plan, run.user, all_or_nothing=run.options["all_or_nothing"], run=run, progress=progress)
     pieces.drop(run)
     preview.store(run, plan, only=Outcome.ERROR)

@@ -180,6 +180,18 @@ def test_the_file_and_what_was_found_are_encrypted_and_the_file_is_forgotten_whe
     assert b"asi milion" in preview.errors_file(run)
 
 
+def test_corrected_cells_are_forgotten_with_the_file(manager):
+    runs_made = [begin(manager, BAD) for _each in range(2)]
+    for run in runs_made:
+        runs.correct(run, manager, {(2, 2): "1.2.2026"})
+        assert "1.2.2026" in run.corrections
+    done = imports.confirm(runs_made[0], manager)
+    runs.tidy(timezone.now() + runs.KEPT_FOR + datetime.timedelta(minutes=1))
+    runs_made[1].refresh_from_db()
+    assert (done.corrections, done.state, runs_made[1].corrections, runs_made[1].state) == ("", "done", "", "missed")
+    assert b"1.2.2026" in preview.errors_file(done)
+
+
 def test_a_confirmation_counts_once(manager):
     run = begin(manager)
     imports.confirm(run, manager)
