@@ -7,6 +7,8 @@ class CrmError(Exception):
     """A rule of the office says no. `str(error)` is a sentence in the reader's language."""
 
     message = _("This cannot be done.")
+    # Whether a job's next try would meet it too.
+    is_final = True
 
     def __init__(self, message=None, **details):
         self.details = details
@@ -104,6 +106,7 @@ class BrokenText(CrmError):
 
 
 class ReportsNotMade(CrmError):
+    is_final = False
     message = _("The weekly reports of %(count)s people could not be made.")
 
 

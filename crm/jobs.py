@@ -115,16 +115,13 @@ def retry(run: JobRun, *, by) -> None:
 
 def cancel(run: JobRun, *, by) -> None:
     """A waiting run ends at once, a running one at its next chunk. Raises NotRunnable."""
-    said = str(Cancelled())
+    ended = {"state": RunState.FAILED, "message": str(Cancelled()), "finished_at": timezone.now()}
     with transaction.atomic():
-        if (
-            JobRun.objects.waiting()
-            .filter(pk=run.pk)
-            .update(state=RunState.FAILED, is_cancelled=True, message=said, finished_at=timezone.now())
-        ):
-            return
-        if not JobRun.objects.running().filter(pk=run.pk).update(is_cancelled=True):
+        is_ended = JobRun.objects.waiting().filter(pk=run.pk).update(is_cancelled=True, **ended)
+        if not is_ended and not JobRun.objects.running().filter(pk=run.pk).update(is_cancelled=True):
             raise NotRunnable()
+    if is_ended:
+        _ping(_ping_url(run), "/fail")
 
 
 def sweep(now: datetime.datetime) -> None:
@@ -149,7 +146,7 @@ def give_back_all(worker: str, now: datetime.datetime, *, is_wanted: bool = Fals
 
 def _give_back(run: JobRun, now: datetime.datetime, *, said) -> None:
     if run.attempts >= MOST_ATTEMPTS or run.is_cancelled:
-        _end(run, RunState.FAILED, message=str(Cancelled() if run.is_cancelled else said))
+        _fail(run, message=str(Cancelled() if run.is_cancelled else said))
     else:
         _queue_again(run, now, said=said)
 
@@ -162,7 +159,7 @@ def _queue_again(run: JobRun, due_at, progress: "Progress | None" = None, *, sai
     """To be run at `due_at`, knocked for at once where that has come, else by the sweep. What was cancelled ends."""
     now = timezone.now()
     if _mine(run).filter(is_cancelled=True).exists():
-        _end(run, RunState.FAILED, progress, message=str(Cancelled()))
+        _fail(run, progress, message=str(Cancelled()))
         return
     values = {"log": progress.columns()["log"]} if progress else {}
     with transaction.atomic():
@@ -176,6 +173,11 @@ def _queue_again(run: JobRun, due_at, progress: "Progress | None" = None, *, sai
 def _end(run: JobRun, state: str, progress: "Progress | None" = None, **values) -> bool:
     values |= progress.columns() if progress else {}
     return bool(_mine(run).update(state=state, finished_at=timezone.now(), operation_id=run.operation_id, **values))
+
+
+def _fail(run: JobRun, progress: "Progress | None" = None, *, message: str) -> None:
+    if _end(run, RunState.FAILED, progress, message=message):
+        _ping(_ping_url(run), "/fail")
 
 
 # --- In the worker ---
@@ -208,7 +210,8 @@ class Progress:
     def ends_with(self, error: BaseException) -> bool:
         """Whether the run is not tried again after it."""
         is_last = self.run.attempts >= MOST_ATTEMPTS
-        return isinstance(error, CrmError) or (isinstance(error, Exception) and is_last)
+        is_final = isinstance(error, CrmError) and error.is_final
+        return is_final or (isinstance(error, Exception) and is_last)
 
     def log(self, line: object) -> None:
         """Without personal data: it is kept readable."""
@@ -221,11 +224,11 @@ class Progress:
 
 def carry_out(run_id: int, works: dict[str, Callable[[Progress], dict | None]]) -> None:
     """Runs it, unless somebody else does or did. What a job raises ends here: it is tried again after RETRY_AFTER, in all
-    MOST_ATTEMPTS times, but for a CrmError, which the next try would meet too. What it returns are counts."""
+    MOST_ATTEMPTS times, but for a CrmError that `is_final`, which the next try would meet too. What it returns are counts."""
     run = _claim(run_id)
     if run is None:
         return
-    ping_url = JobSchedule.objects.filter(name=run.name).values_list("ping_url", flat=True).first() or ""
+    ping_url = _ping_url(run)
     progress, counts, error = Progress(run), {}, None
     try:
         with operation(Source.JOB, user=run.user) as done, _beating(progress):
@@ -302,6 +305,10 @@ def _beating(progress: Progress):
     finally:
         ended.set()
         thread.join()
+
+
+def _ping_url(run: JobRun) -> str:
+    return JobSchedule.objects.filter(name=run.name).values_list("ping_url", flat=True).first() or ""
 
 
 def _ping(address: str, what: str) -> None:

@@ -147,19 +147,26 @@ def plan(day: datetime.date, *, since: datetime.date | None = None) -> Told:
     return Told(NoticeKind.DEADLINES, day, since, messages, readers)
 
 
-def send(day: datetime.date) -> dict[str, object]:
-    return written(plan(day))
+def send(day: datetime.date, progress=lambda done, total=0: None) -> dict[str, object]:
+    return written(plan(day), progress)
 
 
-def written(told: Told) -> dict[str, object]:
-    """Puts a day's messages into the outbox and its notices into inboxes; on a quiet day there are none, and what was told
-    stays where it was."""
+def written(told: Told, progress=lambda done, total=0: None) -> dict[str, object]:
+    """Puts a day's messages into the outbox and its notices into inboxes, all or, where it is cancelled, none; on a quiet day
+    there are none, and what was told stays where it was."""
     day = told.day
     until = day if is_working_day(day) else told.since
     with transaction.atomic():
-        count = outbox.put(told.messages)
+        count = outbox.put(_counted(told.messages, progress))
         notices.leave(told.kind, told.notices(), day=day.isoformat())
     return {"messages": count, "told_until": until.isoformat()}
+
+
+def _counted(messages: list[MessageLog], progress) -> Iterator[MessageLog]:
+    progress(0, len(messages))
+    for number, each in enumerate(messages, 1):
+        progress(number, len(messages))
+        yield each
 
 
 # --- To those who work here ---

@@ -50,7 +50,8 @@ class StepDays:
 
 @dataclasses.dataclass(frozen=True)
 class Week:
-    """`first` is a Monday, `last` its Sunday; `cases` by what happened to them."""
+    """`first` is a Monday, `last` its Sunday, or the day of the report where that is not over; `cases` by what happened to
+    them."""
 
     first: datetime.date
     last: datetime.date
@@ -58,6 +59,7 @@ class Week:
     by_lender: list[Volume]
     by_adviser: list[Volume]
     days: list[StepDays]
+    is_over: bool = True
 
     @property
     def is_empty(self) -> bool:
@@ -70,7 +72,8 @@ def monday_of(day: datetime.date) -> datetime.date:
 
 def week(first: datetime.date, cases: QuerySet[Case], *, on: datetime.date) -> Week:
     """Of the week that begins on the Monday `first`, as told on the day `on`. Twelve queries, whatever their number of rows."""
-    last = first + WEEK - datetime.timedelta(days=1)
+    sunday = first + WEEK - datetime.timedelta(days=1)
+    last = min(sunday, on)
     decided = cases.filter(decided_on__range=(first, last))
     approved = decided.filter(status__in=[CaseStatus.APPROVED, CaseStatus.COMPLETED])
     completed = CaseStep.objects.filter(completed_on__range=(first, last), case__in=cases.order_by().values("pk"))
@@ -89,6 +92,7 @@ def week(first: datetime.date, cases: QuerySet[Case], *, on: datetime.date) -> W
         _volumes(approved, "lender__name"),
         _volumes(approved, "adviser__last_name", "adviser__first_name"),
         _days(completed),
+        is_over=sunday < on,
     )
 
 

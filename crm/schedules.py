@@ -1,6 +1,7 @@
 """What the worker runs by the clock, and the calendar of its slots. The office may change time, weekday and pause
 (JobSchedule); everything else stands here."""
 
+import contextlib
 import dataclasses
 import datetime
 import logging
@@ -10,12 +11,14 @@ from zoneinfo import ZoneInfo
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Count, Max, Min
+from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from django_q.models import Failure
 
 from crm import jobs
 from crm.choices import QueueName, RunState
+from crm.exceptions import CrmError
 from crm.models import ExportRun, JobRun, JobSchedule
 
 logger = logging.getLogger(__name__)
@@ -85,7 +88,8 @@ class Every:
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """`name` is a function of crm.tasks. A slot that is found later than `grace` is missed."""
+    """`name` is a function of crm.tasks. A slot that is found, or still waits, later than `grace` is missed. What `is_of_its_day`
+    says nothing useful on another: the next slot tells what this one did not."""
 
     name: str
     title: str | Promise
@@ -93,6 +97,7 @@ class Schedule:
     grace: datetime.timedelta
     queue: str = QueueName.QUICK
     is_wanted: Callable[[], bool] = lambda: True
+    is_of_its_day: bool = False
 
     def as_set(self, row: JobSchedule | None) -> Clock | Every:
         """With what the office has changed."""
@@ -111,8 +116,8 @@ SCHEDULES = {
     for each in (
         Schedule("send_mail", _("Send mail"), Every(1), 5 * MINUTE),
         Schedule("send_notices", _("Mail the notices"), Every(1), 5 * MINUTE),
-        Schedule("send_deadlines", _("Remind of deadlines"), Clock(datetime.time(8)), MORNING),
-        Schedule("send_radar", _("Tell what runs out"), Clock(datetime.time(8)), MORNING),
+        Schedule("send_deadlines", _("Remind of deadlines"), Clock(datetime.time(8)), MORNING, is_of_its_day=True),
+        Schedule("send_radar", _("Tell what runs out"), Clock(datetime.time(8)), MORNING, is_of_its_day=True),
         Schedule("send_weekly_report", _("Weekly report"), Clock(datetime.time(9), weekday=1), 6 * DAY, QueueName.LONG),
         Schedule("seal_audit", _("Seal the history"), Every(60), HOUR, QueueName.LONG, _has_audit_key),
         Schedule("verify_audit", _("Verify the seals"), Clock(datetime.time(5)), DAY, QueueName.LONG, _has_audit_key),
@@ -147,6 +152,7 @@ def sync() -> None:
 def tick(now: datetime.datetime) -> list[JobRun]:
     """Puts every slot that is due into the queue, once, however many ask; what came too late is written down as missed.
     Of several slots of one job only the newest is run. One bad schedule stops no other."""
+    miss_late(now)
     rows = {row.name: row for row in JobSchedule.objects.filter(is_paused=False)}
     made = []
     for schedule in wanted():
@@ -184,6 +190,48 @@ def _tick(schedule: Schedule, row: JobSchedule, now: datetime.datetime) -> list[
         )
         run = jobs.enqueue(schedule.name, slot=newest.key, queue=schedule.queue, due_at=newest.at) if runs else None
     return [run] if run else []
+
+
+def miss_late(now: datetime.datetime, **which) -> None:
+    """What was planned by day or week and waits longer than its grace, or until its next slot, would do that one's work. It
+    is asked before such a run begins too: after an outage its old knock may come before the first tick. A run that
+    somebody asked for waits as long as it takes."""
+    clocks = [each.name for each in SCHEDULES.values() if isinstance(each.when, Clock)]
+    waiting = JobRun.objects.waiting().filter(name__in=clocks, user_name="", **which)
+    late = [run for run in waiting.exclude(slot__startswith=jobs.BY_HAND).defer("log") if _is_late(run, now)]
+    JobRun.objects.waiting().filter(pk__in=[run.pk for run in late]).update(state=RunState.MISSED, finished_at=now)
+
+
+def _is_late(run: JobRun, now: datetime.datetime) -> bool:
+    schedule = SCHEDULES[run.name]
+    if now - run.due_at > schedule.grace:
+        return True
+    when = schedule.as_set(JobSchedule.objects.filter(name=run.name).first())
+    try:
+        return any(slot.key > run.slot for slot in when.slots(run.due_at, now))
+    except Exception as error:
+        logger.error("the schedule %s could not be looked at: %s", schedule.name, jobs.told(error))
+        return False
+
+
+def day_of(slot: str) -> datetime.date | None:
+    """The day of a slot, the Monday of a week's; None of others."""
+    for text, written in ((slot, "%Y-%m-%d"), (f"{slot}-1", "%G-W%V-%u")):
+        with contextlib.suppress(ValueError):
+            return datetime.datetime.strptime(text, written).date()
+    return None
+
+
+class DayIsOver(CrmError):
+    message = _("That day is over: what was not told on it is told by the next run, or by Run now.")
+
+
+def retry(run: JobRun, *, by) -> None:
+    """Raises jobs.NotRunnable, DayIsOver."""
+    schedule, day = SCHEDULES.get(run.name), day_of(run.slot)
+    if schedule and schedule.is_of_its_day and day and day < timezone.localdate():
+        raise DayIsOver()
+    jobs.retry(run, by=by)
 
 
 def run_now(name: str, *, by, is_knocked: bool = True) -> JobRun:

@@ -1,5 +1,7 @@
 """What the queue runs. Arguments are ids and ISO dates; the work is done by services."""
 
+import datetime
+
 from django.utils import timezone
 
 from crm import jobs, notifications, outbox, radar, schedules, weekly
@@ -12,6 +14,7 @@ from crm.notices import mails
 
 
 def run_job(run_id: int) -> None:
+    schedules.miss_late(timezone.now(), pk=run_id)
     jobs.carry_out(run_id, JOBS)
 
 
@@ -35,15 +38,20 @@ def send_notices(progress: jobs.Progress) -> dict:
 
 
 def send_deadlines(progress: jobs.Progress) -> dict:
-    return notifications.send(timezone.localdate())
+    return notifications.send(_day(progress), progress)
 
 
 def send_radar(progress: jobs.Progress) -> dict:
-    return notifications.written(radar.plan(timezone.localdate()))
+    return notifications.written(radar.plan(_day(progress)), progress)
 
 
 def send_weekly_report(progress: jobs.Progress) -> dict:
-    return weekly.send(timezone.now(), progress)
+    return weekly.send(timezone.now(), progress, asked_on=_day(progress))
+
+
+def _day(progress: jobs.Progress) -> datetime.date:
+    """Of the slot; of a run by hand today."""
+    return schedules.day_of(progress.run.slot) or timezone.localdate()
 
 
 def seal_audit(progress: jobs.Progress) -> dict:
@@ -77,11 +85,12 @@ def send_exports(progress: jobs.Progress) -> dict:
 
 
 def tidy_jobs(progress: jobs.Progress) -> dict:
-    now = timezone.now()
-    return {
-        "runs": schedules.tidy(now), "notices": mails.tidy(now), "export_pieces": waiting.tidy(now),
-        "import_pieces": runs.tidy(now),
-    }  # fmt: skip
+    now, counts = timezone.now(), {}
+    parts = {"runs": schedules, "notices": mails, "export_pieces": waiting, "import_pieces": runs}
+    for number, (name, service) in enumerate(parts.items()):
+        progress(number, len(parts))
+        counts[name] = service.tidy(now)
+    return counts
 
 
 JOBS = {

@@ -42,15 +42,18 @@ TITLES = {
 SHOWN = 20
 
 
-def copies(first: datetime.date, *, on: datetime.date) -> Iterator[tuple[User, reports.Week]]:
-    """Of the week that began on the Monday `first`, to each whom the office tells: of all that he may see, or if there is
-    any of his own and of those he stands in for while their adviser is away."""
+def readers() -> list[User]:
+    """Whom the office tells, whatever they chose."""
     rule = notices.rule_of(NoticeKind.WEEKLY_REPORT)
-    people = list(notices.people(rule))
+    return [user for user in notices.people(rule) if user.hears_of_all or rule.to_adviser]
+
+
+def copies(first: datetime.date, *, on: datetime.date) -> Iterator[tuple[User, reports.Week]]:
+    """Of the week that began on the Monday `first`, to each reader: of all that he may see, or if there is any of his own and
+    of those he stands in for while their adviser is away."""
+    people = readers()
     here = notices.at_work(people, on)
     for user in people:
-        if not user.hears_of_all and not rule.to_adviser:
-            continue
         own = Q(adviser=user) | Q(stand_in=user) & ~Q(adviser__in=here)
         cases = Case.objects.visible_to(user) if user.hears_of_all else Case.objects.filter(own)
         with translation.override(user.language):
@@ -60,11 +63,10 @@ def copies(first: datetime.date, *, on: datetime.date) -> Iterator[tuple[User, r
 
 
 def messages(first: datetime.date, *, on: datetime.date, to: list[str] | None = None) -> Iterator[MessageLog]:
-    """One each, so nobody learns another's address; `to` are addresses of people whom the office tells, whatever they chose.
-    Not written yet."""
+    """One each, so nobody learns another's address; `to` are addresses of `readers`. Not written yet."""
     wording = functools.cache(texts.in_force)
     for user, week in copies(first, on=on):
-        if user.by_mail if to is None else user.email in to:
+        if user.by_mail if to is None else user.email.casefold() in {each.casefold() for each in to}:
             yield _message(user, week, wording)
 
 
@@ -74,8 +76,8 @@ def _message(user: User, week: reports.Week, wording) -> MessageLog:
         text = wording(KIND, user.language).render(_told(user, week))
         files = [("xlsx", XLSX, workbook(week)), ("pdf", PDF, weekly_pdf.pages(week, TITLES))]
     message = outbox.message(
-        KIND, to=user.email, user=user, subject=text.subject, body=text.body, html=text.html, about=[user.pk, number],
-        language=user.language,
+        KIND, to=user.email, user=user, subject=text.subject, body=text.body, html=text.html,
+        about=[user.pk, number] if week.is_over else [user.pk, number, week.last.isoformat()], language=user.language,
     )  # fmt: skip
     message.attachments = json.dumps(
         [[f"hypodesk-{number}.{ending}", kind, base64.b64encode(content).decode()] for ending, kind, content in files]
@@ -89,8 +91,10 @@ def _number(first: datetime.date) -> str:
 
 def _told(user: User, week: reports.Week) -> dict:
     """The week in the words of the mail's text."""
+    number = _number(week.first)
+    until = _("%(week)s until %(day)s") % {"week": number, "day": values.date(week.last)}
     return {
-        "week": f"{week.first:%G-W%V}",
+        "week": number if week.is_over else until,
         "first": values.date(week.first),
         "last": values.date(week.last),
         "groups": [
@@ -165,11 +169,13 @@ def workbook(week: reports.Week) -> bytes:
     return target.getvalue()
 
 
-def send(now: datetime.datetime, progress=lambda done: None) -> dict[str, object]:
-    """Writes the report of the week before into the outbox, and a notice of it into inboxes; each once. Whose could not be
-    made keeps nobody else waiting; raises ReportsNotMade in the end."""
+def send(
+    now: datetime.datetime, progress=lambda done: None, *, asked_on: datetime.date | None = None
+) -> dict[str, object]:
+    """Writes the report of the week before `asked_on` (today) into the outbox, and a notice of it into inboxes; each once.
+    Whose could not be made keeps nobody else waiting; raises ReportsNotMade in the end."""
     on = timezone.localtime(now).date()
-    first = reports.monday_of(on) - reports.WEEK
+    first = reports.monday_of(asked_on or on) - reports.WEEK
     count = failed = 0
     wording = functools.cache(texts.in_force)
     for number, (user, week) in enumerate(copies(first, on=on), 1):

@@ -67,7 +67,7 @@ class JobRunAdmin(RunAdmin):
 
     @method_decorator(require_POST)
     def retry_view(self, request, pk):
-        return self._act(request, pk, jobs.retry, gettext("%(job)s is in the queue again."))
+        return self._act(request, pk, schedules.retry, gettext("%(job)s is in the queue again."))
 
     @method_decorator(require_POST)
     def run_now_view(self, request, name):

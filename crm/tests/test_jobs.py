@@ -231,6 +231,35 @@ def test_pings_tell_of_begin_end_and_failure_and_may_fail_themselves(monkeypatch
     assert asked == ["http://127.0.0.1:9/abc/start"]  # it will be tried again
 
 
+def test_a_ping_tells_of_a_failure_that_no_worker_lives_to_tell(monkeypatch, manager):
+    said = []
+    monkeypatch.setattr(jobs, "_call", lambda address, what: said.append(what))
+    JobSchedule.objects.create(name="job", ping_url="http://127.0.0.1:9/abc")
+    jobs.cancel(jobs.enqueue("job"), by=manager)
+    assert said == ["/fail"]
+    running = jobs.enqueue("job")
+    for attempts, is_cancelled, count in ((2, False, 1), (3, False, 2), (1, True, 3)):
+        JobRun.objects.filter(pk=running.pk).update(
+            state="running", attempts=attempts, is_cancelled=is_cancelled, beat_at=timezone.now() - 5 * MINUTE
+        )
+        jobs.sweep(timezone.now())
+        assert said == ["/fail"] * count
+
+
+def test_tidying_up_is_cancelled_between_its_parts(monkeypatch, manager):
+    run = jobs.enqueue("tidy_jobs")
+
+    def tidy(now):
+        jobs.cancel(run, by=manager)
+        progress.is_cancelled = True  # what the beat brings
+        return 0
+
+    monkeypatch.setattr(schedules, "tidy", tidy)
+    progress = jobs.Progress(run)
+    with pytest.raises(jobs.Cancelled):
+        tasks.tidy_jobs(progress)
+
+
 def test_whatever_answers_the_ping_the_job_runs(monkeypatch):
     JobSchedule.objects.create(name="job", ping_url="http://127.0.0.1:9/abc")
 

@@ -1,7 +1,8 @@
 import datetime
 
 import pytest
-from django.core.management import call_command
+import time_machine
+from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -249,6 +250,30 @@ def test_a_day_is_written_once_and_the_dry_run_writes_nothing(anna, capsys):
     assert "0 messages" in capsys.readouterr().out.splitlines()[-1]
     assert notifications.last_told(days(1)) == DAY
     assert MessageLog.objects.count() == MessageLog.objects.filter(state="waiting").count() == 1
+
+
+def test_a_day_to_come_is_only_looked_at(anna, capsys):
+    make_case(anna, DAY)
+    with time_machine.travel(datetime.datetime.combine(days(-1), datetime.time(12)), tick=False):
+        with pytest.raises(CommandError, match="--dry-run"):
+            call_command("send_deadline_notifications", "--on", DAY.isoformat())
+        call_command("send_deadline_notifications", "--on", DAY.isoformat(), "--dry-run")
+    assert "1 messages" in capsys.readouterr().out
+    assert not JobRun.objects.exists() and not MessageLog.objects.exists()
+
+
+def test_a_morning_is_cancelled_whole(anna):
+    make_case(anna, DAY)
+    make_case(factories.make_user(email="bob@example.com"), DAY)
+
+    def cancel_at_the_second(done, total=0):
+        if done == 2:
+            raise jobs.Cancelled()
+
+    with pytest.raises(jobs.Cancelled):
+        notifications.send(DAY, cancel_at_the_second)
+    assert not MessageLog.objects.exists()
+    assert notifications.send(DAY)["messages"] == 2
 
 
 def test_twenty_cases_cost_as_many_queries_as_ten(anna):

@@ -7,14 +7,14 @@ import openpyxl
 import pytest
 import time_machine
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from crm import outbox, reports, roles, tasks, weekly, workflow
+from crm import jobs, outbox, reports, roles, schedules, tasks, weekly, workflow
 from crm.audit import sealing
 from crm.exceptions import ReportsNotMade
-from crm.models import Case, CaseStep, MessageLog
+from crm.models import Case, CaseStep, JobRun, MessageLog
 from crm.tests import factories
 from crm.tests.audit.sealed import KEY, make_past
 from crm.tests.smtp import post_office
@@ -205,6 +205,66 @@ def test_the_command_takes_a_week_and_addresses(office, capsys):
     assert "H-0000" in MessageLog.objects.get().body
     with pytest.raises(CommandError, match="2026-W47"):
         call_command("send_reporting_email", "--week", "last")
+
+
+def test_a_week_that_is_not_over_is_told_until_today_beside_mondays_report(office, capsys):
+    friday = datetime.datetime.combine(day(4), datetime.time(10), NEXT.tzinfo)
+    with time_machine.travel(friday, tick=True):
+        call_command("send_reporting_email", "--week", "2026-W10")
+        call_command("send_reporting_email", "--week", "2026-W10")
+    assert capsys.readouterr().out.splitlines() == ["2 messages", "0 messages"]
+    assert all("2026-W10 until" in message.subject for message in MessageLog.objects.all())
+    with time_machine.travel(NEXT, tick=True):
+        assert weekly.send(timezone.now())["messages"] == 2
+    assert "until" not in MessageLog.objects.first().subject
+
+
+def test_a_week_is_over_after_its_sunday(office):
+    assert (week(on=day(6)).is_over, week(on=day(7)).is_over) == (False, True)
+    assert (week(on=day(4)).last, week(on=day(7)).last) == (day(4), day(6))
+
+
+def test_neither_a_week_to_come_nor_who_reads_no_report_is_written_to(office):
+    with time_machine.travel(NEXT, tick=True), pytest.raises(CommandError, match="2026-W12 has not begun"):
+        call_command("send_reporting_email", "--week", "2026-W12")
+    with pytest.raises(CommandError, match="nobody was written to: a@b.cz, c@d.cz$"):
+        call_command("send_reporting_email", "--to", "a@b.cz", "--to", "jana@example.com", "--to", "c@d.cz")
+    assert not MessageLog.objects.exists()
+
+
+@pytest.fixture
+def unwatched(monkeypatch):
+    """The beat's own connection sees nothing of a test's transaction, and takes the run for somebody else's."""
+    monkeypatch.setattr(jobs, "BEAT_EVERY_S", 600)
+
+
+def test_a_slot_that_is_tried_again_tells_its_own_week(office, jana, unwatched):
+    run = JobRun.objects.create(name="send_weekly_report", slot="2026-W11", queue="long", state="missed")
+    with time_machine.travel(NEXT + 2 * reports.WEEK, tick=True):
+        schedules.retry(run, by=jana)
+        tasks.run_job(run.pk)
+    run.refresh_from_db()
+    assert (run.state, run.counts) == ("done", {"week": "2026-W10", "messages": 2})
+
+
+def test_what_one_try_could_not_make_the_next_one_does(office, monkeypatch, unwatched):
+    real, left = weekly.workbook, [OperationalError]
+
+    def workbook(week):
+        if left:
+            raise left.pop()("database is locked")
+        return real(week)
+
+    monkeypatch.setattr(weekly, "workbook", workbook)
+    states = []
+    with time_machine.travel(NEXT, tick=True) as clock:
+        run = jobs.enqueue("send_weekly_report", slot="2026-W11", queue="long")
+        for _ in range(2):
+            tasks.run_job(run.pk)
+            run.refresh_from_db()
+            states.append((run.state, run.attempts, MessageLog.objects.count()))
+            clock.shift(jobs.RETRY_AFTER[0])
+    assert states == [("queued", 1, 1), ("done", 2, 2)]
 
 
 def test_who_reads_the_seals_gets_their_head_and_it_finds_a_cut_off_end(office, settings, capsys):

@@ -82,7 +82,7 @@ def test_of_the_days_of_an_outage_the_last_is_run_and_the_others_are_told_as_mis
     [run] = schedules.tick(at(2026, 3, 6, 10))
     assert run.slot == "2026-03-06"
     assert runs() == [
-        ("2026-03-02", "queued"),
+        ("2026-03-02", "missed"),
         ("2026-03-03", "missed"),
         ("2026-03-04", "missed"),
         ("2026-03-05", "missed"),
@@ -94,6 +94,58 @@ def test_what_comes_later_than_its_grace_is_missed(daily, monkeypatch):
     monkeypatch.setitem(schedules.SCHEDULES, daily.name, Schedule(daily.name, "Tidy", EIGHT, HOUR))
     assert schedules.tick(at(2026, 3, 2, 9, 1)) == []
     assert runs() == [("2026-03-02", "missed")]
+
+
+def test_what_waited_longer_than_its_grace_is_missed_when_it_is_knocked_for_before_the_tick(daily, monkeypatch):
+    monkeypatch.setitem(schedules.SCHEDULES, daily.name, Schedule(daily.name, "Tidy", EIGHT, HOUR))
+    [run] = schedules.tick(at(2026, 3, 2, 8))
+    with time_machine.travel(at(2026, 3, 2, 8, 59), tick=False):
+        schedules.miss_late(at(2026, 3, 2, 8, 59), pk=run.pk)
+        assert runs() == [("2026-03-02", "queued")]
+    with time_machine.travel(at(2026, 3, 2, 9, 1), tick=False):
+        tasks.run_job(run.pk)
+    assert runs() == [("2026-03-02", "missed")]
+
+
+def test_what_waited_until_its_next_slot_is_missed_however_long_its_grace(daily, monkeypatch):
+    monkeypatch.setitem(schedules.SCHEDULES, daily.name, Schedule(daily.name, "Tidy", EIGHT, 2 * DAY))
+    [run] = schedules.tick(at(2026, 3, 2, 8))
+    schedules.miss_late(at(2026, 3, 3, 7, 59), pk=run.pk)
+    assert runs() == [("2026-03-02", "queued")]
+    schedules.miss_late(at(2026, 3, 3, 8), pk=run.pk)
+    assert runs() == [("2026-03-02", "missed")]
+
+
+def test_a_later_time_does_not_make_the_day_that_waits_a_missed_one(daily):
+    schedules.tick(at(2026, 3, 2, 8))
+    JobSchedule.objects.update(at=datetime.time(10))
+    schedules.tick(at(2026, 3, 2, 9))
+    assert runs() == [("2026-03-02", "queued")]
+
+
+def test_a_missed_day_that_somebody_asks_for_again_is_not_missed_again(daily, manager):
+    schedules.tick(at(2026, 3, 3, 10))
+    schedules.retry(JobRun.objects.get(slot="2026-03-02"), by=manager)
+    schedules.tick(at(2026, 3, 3, 10, 1))
+    assert runs() == [("2026-03-02", "queued"), ("2026-03-03", "queued")]
+
+
+def test_what_belongs_to_its_day_is_not_tried_again_on_another(manager):
+    run = JobRun.objects.create(name="send_deadlines", slot="2026-03-02", state="failed", due_at=at(2026, 3, 2, 8))
+    with time_machine.travel(at(2026, 3, 3, 0, 1), tick=False), pytest.raises(schedules.DayIsOver):
+        schedules.retry(run, by=manager)
+    with time_machine.travel(at(2026, 3, 2, 23, 59), tick=False):
+        schedules.retry(run, by=manager)
+    assert runs() == [("2026-03-02", "queued")]
+
+
+@pytest.mark.parametrize(
+    ("slot", "day"),
+    [("2026-W01", datetime.date(2025, 12, 29)), ("2026-03-02", datetime.date(2026, 3, 2)), ("2026-03-02T08:00Z", None),
+     (f"{jobs.BY_HAND} 2026-03-02", None)],
+)  # fmt: skip
+def test_a_slot_knows_its_day(slot, day):
+    assert schedules.day_of(slot) == day
 
 
 def test_a_pause_leaves_nothing_to_catch_up(daily):

@@ -20,6 +20,10 @@ class Command(BaseCommand):
             told = notifications.plan(day)
             self.stdout.write(f"{len(told.messages)} messages for {day}, of what is told after {told.since}")
             return
+        if day > timezone.localdate():
+            raise CommandError(
+                f"{day} is still to come: what changes until then would be told to nobody. Look ahead with --dry-run."
+            )
         # As a run of its job, so that the next one knows what was told.
         run = jobs.enqueue(notifications.JOB)
         jobs.carry_out(run.pk, {notifications.JOB: lambda progress: notifications.send(day)})
