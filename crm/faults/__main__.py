@@ -37,6 +37,7 @@ FAULTS = {
         Fault("`kill -9` of an idle worker", "killed", "idle_worker", 20),
         Fault("`kill -9` of the queue's main process", "killed", "main_process", 20),
         Fault("`kill -9` of PostgreSQL's main process", "server", "database", 20, ("postgresql",)),
+        Fault("`kill -9` at a random moment of an import", "importing", "killed_import", 50),
         Fault("two workers before 1,000 due slots", "slots", "two_workers", 1),
         Fault("730 days, with each change of the clock", "clock", "two_years", 1),
         Fault("four days without a worker", "clock", "days_down", 20),

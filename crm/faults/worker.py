@@ -14,19 +14,29 @@ SECRET = "Alenka Neprozrazená 850101/1235"
 
 def work(progress) -> None:
     run, arguments = progress.run.pk, progress.arguments
-    _note("begin", run)
+    note("begin", run)
     for number in range(arguments.get("chunks", 0)):
         time.sleep(0.1)
         if not arguments.get("deaf"):
             progress(number)
     if arguments.get("raises"):
         raise ValueError(SECRET)
-    _note("end", run)
+    note("end", run)
 
 
-def _note(what: str, run: int) -> None:
+def note(what: str, run: int) -> None:
     with open(os.environ["FAULTS_JOURNAL"], "a") as journal:  # one write, so lines of several processes stay whole
         journal.write(f"{what} {run} {os.getpid()}\n")
+
+
+def noted(job):
+    """That job of the product's, with its beginning in the file."""
+
+    def do(progress):
+        note("begin", progress.run.pk)
+        return job(progress)
+
+    return do
 
 
 def add_slots(count: int) -> None:
@@ -59,7 +69,7 @@ if __name__ == "__main__":
 
     from crm import supervisor, tasks
 
-    tasks.JOBS["work"] = work
+    tasks.JOBS |= {"work": work, "write_import": noted(tasks.JOBS["write_import"])}
     add_slots(int(os.environ.get("FAULTS_SLOTS", 0)))
     if os.environ.get("FAULTS_PATIENCE") == "short":
         lose_patience()
