@@ -333,7 +333,12 @@ WORKBOOKS_REFUSED = {
         with_parts(**{RELATIONS: relations("media/a.png"), "xl/media/a.png": sheet(f'<row r="2">{cell("XFD1048576", 1)}</row>'), SHEET: None}),
         FAR,
     ),
-    "a thin sheet as large as allowed": File("x.xlsx", with_rows(f'<row r="2">{cell("XFD2", 1)}</row><row r="480">{cell("A480", 1)}</row>'), FAR),
+    "a far column in small letters": File("x.xlsx", with_rows(f'<row r="900">{cell("xfd900", 1)}</row>'), FAR),
+    "a far row behind zeros": File("x.xlsx", with_rows(f'<row r="2">{cell("Z0000000000001048576", 1)}</row>'), FAR),
+    "four cells as far apart as is allowed": File("x.xlsx", with_rows(f'<row r="300000">{cell("A300000", 1)}{cell("Z300000", 1)}</row>'), FAR),
+    "many prefixed rows without a place": File(
+        "x.xlsx", with_parts(**{SHEET: f'<x:worksheet xmlns:x="{MAIN}"><x:sheetData><x:row r="1">{cell("ZZ1", 1)}</x:row>{"<x:row><x:c><x:v>1</x:v></x:c></x:row>" * 20_000}</x:sheetData></x:worksheet>'}), FAR
+    ),
     "a far row without cells of its own place": File("x.xlsx", with_rows('<row r="1048576"><c><v>1</v></c></row>', f'<row r="2">{cell("ZZ2", 1)}</row>'), FAR),
     "a million columns without a place": File("x.xlsx", unplaced(f"<row>{'<c><v>1</v></c>' * 1_000_000}</row>", 1, '<row r="900"/>'), FAR),
     "many rows without a place": File("x.xlsx", unplaced("<row><c><v>1</v></c></row>", 500_000, f'<row r="1">{cell("ZZ1", 1)}</row>'), FAR),
