@@ -2,8 +2,10 @@
 
 new: opened in the week. moved: a step was completed in it. approved: decided in it and approved, also when completed since.
 declined, withdrawn: decided in it. overdue: active, and its next deadline was before the day of the report. volume: the sums
-of what was approved. days of a step: from the step completed before it, or the opening, to its own completion."""
+of what was approved; of two advisers of one name each has his own. days of a step: from the step completed before it, or the
+opening, to its own completion."""
 
+import collections
 import dataclasses
 import datetime
 import statistics
@@ -11,9 +13,10 @@ from collections.abc import Iterable
 from decimal import Decimal
 
 from django.db.models import Count, QuerySet, Sum
+from django.utils.translation import gettext as _
 
 from crm.choices import CaseStatus
-from crm.models import Case, CaseStep, Step
+from crm.models import Case, CaseStep, Step, User
 
 WEEK = datetime.timedelta(days=7)
 NEW, MOVED, APPROVED, DECLINED, WITHDRAWN, OVERDUE = "new", "moved", "approved", "declined", "withdrawn", "overdue"
@@ -85,34 +88,45 @@ def week(first: datetime.date, cases: QuerySet[Case], *, on: datetime.date) -> W
         WITHDRAWN: decided.filter(status=CaseStatus.WITHDRAWN),
         OVERDUE: cases.active().filter(next_deadline__lt=on),
     }
+    listed = {what: list(rows.order_by("reference").values_list(*COLUMNS)) for what, rows in found.items()}
+    volumes = _sums(approved, "adviser")
+    advisers = _names({adviser for rows in listed.values() for adviser, *_rest in rows} | {each[0] for each in volumes})
     return Week(
         first,
         last,
-        {what: _rows(rows) for what, rows in found.items()},
-        _volumes(approved, "lender__name"),
-        _volumes(approved, "adviser__last_name", "adviser__first_name"),
+        {what: [_row(advisers, *row) for row in rows] for what, rows in listed.items()},
+        _volumes((lender or "", *rest) for lender, *rest in _sums(approved, "lender__name")),
+        _volumes((advisers[adviser], *rest) for adviser, *rest in volumes),
         _days(completed),
         is_over=sunday < on,
     )
 
 
-def _rows(cases: QuerySet[Case]) -> list[Row]:
-    names = (
-        "reference", "status", "adviser__first_name", "adviser__last_name", "lender__name", "opened_on", "decided_on",
-        "next_deadline", "loan_amount_czk", "approved_amount_czk",
-    )  # fmt: skip
-    labels = dict(CaseStatus.choices)
-    return [
-        Row(reference, str(labels[status]), f"{first or ''} {last or ''}".strip(), lender or "", *rest)
-        for reference, status, first, last, lender, *rest in cases.order_by("reference").values_list(*names)
-    ]
+COLUMNS = (
+    "adviser", "reference", "status", "lender__name", "opened_on", "decided_on", "next_deadline", "loan_amount_czk",
+    "approved_amount_czk",
+)  # fmt: skip
 
 
-def _volumes(approved: QuerySet[Case], *names: str) -> list[Volume]:
-    rows = approved.order_by().values_list(*names).annotate(count=Count("pk"), amount=Sum("approved_amount_czk"))
-    found = [
-        Volume(" ".join(filter(None, reversed(labels))), count, amount or Decimal(0)) for *labels, count, amount in rows
-    ]
+def _row(advisers: dict[int | None, str], adviser: int | None, reference: str, status: str, lender: str, *rest) -> Row:
+    return Row(reference, str(CaseStatus(status).label), advisers[adviser], lender or "", *rest)
+
+
+def _names(advisers: set[int | None]) -> dict[int | None, str]:
+    """By which each of them is told from the others. One query."""
+    people = User.objects.filter(pk__in=advisers - {None}).only("first_name", "last_name", "username")
+    names = {user: user.get_display_name() for user in people}
+    shared = collections.Counter(names.values())
+    found = {user.pk: name if shared[name] == 1 else f"{name} ({user.username})" for user, name in names.items()}
+    return {None: _("nobody"), **found}
+
+
+def _sums(approved: QuerySet[Case], by: str) -> list[tuple]:
+    return list(approved.order_by().values_list(by).annotate(count=Count("pk"), amount=Sum("approved_amount_czk")))
+
+
+def _volumes(sums: Iterable[tuple[str, int, Decimal | None]]) -> list[Volume]:
+    found = [Volume(name, count, amount or Decimal(0)) for name, count, amount in sums]
     return sorted(found, key=lambda each: (-each.amount_czk, each.name))
 
 

@@ -9,7 +9,7 @@ import time_machine
 from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from crm import jobs, outbox, reports, roles, schedules, tasks, weekly, workflow
 from crm.audit import sealing
@@ -96,6 +96,23 @@ def test_volumes_are_of_what_was_approved_by_lender_and_adviser(office):
         ("Banka Pod Lipou", 1, 2_000_000)
     ]
     assert [each.name for each in found.by_adviser] == ["Anna Řeháková"]
+
+
+def test_advisers_of_one_name_are_told_apart_and_nobody_is_named(jana):
+    lender, amount = factories.make_lender(), 1_000_000
+    names = [{"first_name": "Jan", "last_name": "Novák", "username": name} for name in ("novak", "novak2")]
+    for adviser in (*(factories.make_user(**each) for each in names), factories.make_user(username="eva"), None):
+        case = factories.make_case(adviser=adviser, opened_on=day(0))
+        workflow.approve(case, by=jana, on=day(3), lender=lender, amount_czk=amount, override_reason="agreed")
+        amount *= 2
+    with translation.override("en"):
+        found = week()
+        sheet = openpyxl.load_workbook(io.BytesIO(weekly.workbook(found))).worksheets[0]
+    expected = ["nobody", "eva", "Jan Novák (novak2)", "Jan Novák (novak)"]
+    assert [each.name for each in found.by_adviser] == expected
+    assert [int(each.amount_czk) for each in found.by_adviser] == [8_000_000, 4_000_000, 2_000_000, 1_000_000]
+    assert {row.adviser for row in found.cases[reports.APPROVED]} == set(expected)
+    assert set(expected) <= {cell.value for row in sheet.iter_rows() for cell in row}
 
 
 def test_the_days_of_a_step_begin_with_the_step_before(jana):
