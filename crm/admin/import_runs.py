@@ -17,7 +17,17 @@ from crm.imports import runs
 from crm.models import Case, Client, ImportRun
 from crm.models.operations import current_user
 
-COUNTS = ("rows", "created_count", "updated_count", "skipped_count", "duplicate_count", "error_count")
+COUNTS = ("rows", "created", "updated", "skipped", "duplicate_count", "error_count")
+
+
+def written(name: str):
+    """What was done; before that a count says only what would be."""
+
+    @display(description=ImportRun._meta.get_field(name).verbose_name, ordering=name)
+    def shown(self, run):
+        return getattr(run, name) if run.state == ImportState.DONE else "–"
+
+    return shown
 
 
 @admin.register(ImportRun)
@@ -38,6 +48,7 @@ class ImportRunAdmin(RunAdmin):
         "message",
     )
     change_form_outer_before_template = "admin/crm/import_links.html"
+    created, updated, skipped = written("created_count"), written("updated_count"), written("skipped_count")
 
     def change_view(self, request, object_id, form_url="", extra_context=None):
         require(self.has_view_permission(request))
@@ -58,7 +69,7 @@ class ImportRunAdmin(RunAdmin):
     def page(self, run):
         user = current_user()
         url = page_url(user, run) if user else ""
-        text = gettext("Result") if run.state == ImportState.DONE else gettext("Open")
+        text = gettext("Result") if run.state == ImportState.DONE else gettext("Open the import")
         return format_html_join("", '<a href="{}">{}</a>', [(url, text)] if url else []) or "–"
 
 

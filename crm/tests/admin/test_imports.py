@@ -20,6 +20,7 @@ from import_export import resources
 from import_export.admin import ImportMixin
 
 from crm import imports, jobs, roles, tasks
+from crm.admin import import_runs
 from crm.admin import imports as pages
 from crm.choices import RunState
 from crm.encryption import encrypt_bytes
@@ -540,6 +541,7 @@ def test_the_list_of_imports_leads_to_result_operation_and_undo(browse, manager)
     listed = browser.get(reverse("admin:crm_importrun_changelist")).content.decode()
     assert url("import_result", run) in listed
     assert url("import_preview", waiting) in listed
+    assert [import_runs.written("created_count")(None, each) for each in (run, waiting)] == [1, "–"]
     page = browser.get(reverse("admin:crm_importrun_change", args=[run.pk])).content.decode()
     assert reverse("admin:crm_operation", args=[run.operation_id]) in page
     assert reverse("admin:crm_operation_undo", args=[run.operation_id]) in page
