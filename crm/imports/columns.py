@@ -114,6 +114,8 @@ class Layout:
     asked: list[tuple[int, str, list[str]]] = field(default_factory=list)
     # What a person said of them, by header.
     said: dict[str, str] = field(default_factory=dict)
+    # By owner: the column of his rows' versions.
+    versions: dict[str, Column] = field(default_factory=dict)
 
     def column(self, name: str, owner: str | None = None) -> Column | None:
         return next((each for each in self.columns if each.name == name and owner in (None, each.owner)), None)
@@ -203,7 +205,9 @@ def recognise(
         owner, name = meaning(key)
         if name is None:
             layout.unknown[index] = header
-        elif name not in (ROW_VERSION, *READ_ONLY[owner]):
+        elif name == ROW_VERSION:
+            layout.versions[owner] = Column(index, header, owner, name)
+        elif name not in READ_ONLY[owner]:
             if earlier := layout.column(name, owner):
                 raise UnusableFile(
                     _("Columns “%(first)s” and “%(second)s” mean the same. Leave one of them."),

@@ -39,7 +39,10 @@ def plan_combined(plan: Plan, reader: RowReader, rows: list[Row], user, *, on) -
 
 
 def _part(plan: Plan, kind: str, columns: list[Column]) -> Plan:
-    return Plan(plan.file_name, plan.sha256, plan.sheet, Layout(kind, columns), problems=plan.problems, empty_deletes=plan.empty_deletes)
+    layout = Layout(kind, columns, versions=plan.layout.versions)
+    return Plan(
+        plan.file_name, plan.sha256, plan.sheet, layout, problems=plan.problems, empty_deletes=plan.empty_deletes
+    )
 
 
 def _says(row: Row, columns: list[Column]) -> bool:

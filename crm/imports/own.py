@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from crm import search
 from crm.choices import CaseStatus
 from crm.encryption import Unreadable
-from crm.imports import parsers, people
+from crm.imports import conflicts, parsers, people
 from crm.imports.columns import CASE, CLIENT, CLIENTS, KEYS, Column
 from crm.imports.drafts import Draft, NewItem
 from crm.imports.plans import Item, Outcome, Plan
@@ -23,6 +23,7 @@ from crm.models import Case, CaseStep, Client, SearchToken
 from crm.models.steps import LENDER_SELECTION
 
 BATCH = 500
+LONGEST_VERSION = 18  # digits
 LEGACY_ID_LENGTH = Client._meta.get_field("legacy_id").max_length
 # One of these beside the name says who somebody is; a name alone never does.
 IDENTIFYING = ("email", "phone", "birth_number", "birth_date", "id_document_number", "bank_account", "business_id")
@@ -30,7 +31,7 @@ _CLIENT_REFERENCE = re.compile(r"\bC-[0-9]{6,}\b")
 
 
 def plan_own(plan: Plan, reader: RowReader, rows: list[Row], user, *, on) -> None:
-    """Three queries for each 500 rows."""
+    """Three queries for each 500 rows, and two more where the rows carry versions."""
     planner = (_Clients if plan.layout.kind == CLIENTS else _Cases)(plan, reader, user, on)
     for start in range(0, len(rows), BATCH):
         planner.plan(rows[start : start + BATCH])
@@ -46,6 +47,7 @@ class _Planner:
         self.columns = [
             column for column in plan.layout.columns if column.owner == owner and column.name not in (*KEYS, "client")
         ]
+        self.version = plan.layout.versions.get(owner)
         self.seen: dict[int, int] = {}
         self.new_ids: dict[str, int] = {}
         self.shelf, self.row_digests = Shelf(), people.RowDigests(plan)
@@ -64,10 +66,13 @@ class _Planner:
         by_legacy_id = {each.legacy_id: each for each in found if each.legacy_id}
         self.foreign = self.taken_ids(legacy_ids) - by_legacy_id.keys()
         self.prepare(rows)
+        keys = [(row, self.key(row, self.reference), self.key(row, self.legacy)) for row in rows]
+        targets = [
+            by_reference.get(reference) if reference else by_legacy_id.get(legacy) for _row, reference, legacy in keys
+        ]
+        self.then = self.changed_since(rows, targets)
         items = []
-        for row in rows:
-            reference, legacy_id = self.key(row, self.reference), self.key(row, self.legacy)
-            target = by_reference.get(reference) if reference else by_legacy_id.get(legacy_id)
+        for (row, reference, legacy_id), target in zip(keys, targets, strict=True):
             if reference and target is None:
                 self.refuse(row, self.reference, _("There is no such record among yours."))
             elif target is not None and legacy_id and target.legacy_id != legacy_id:
@@ -123,7 +128,7 @@ class _Planner:
             values = self.reader.values(row, [column])
             is_bad, lender_text = is_bad or values.is_bad, lender_text or values.lender_text
             value = values.of(column.owner).get(column.name)
-            if value is not None and value != stored:
+            if value is not None and value != stored and not self.gives_way(row, column, target, value):
                 changes[column.name] = value
                 if reason := forbidden(target, column.name, value):
                     self.reader.report(row, column, reason)
@@ -141,6 +146,38 @@ class _Planner:
         setattr(item, "client" if isinstance(target, Client) else "case", target)
         return item
 
+    def changed_since(self, rows: list[Row], targets: list) -> dict:
+        """Two queries where the rows carry versions."""
+        versions = {}
+        for row, target in zip(rows, targets, strict=True):
+            written = self.key(row, self.version)
+            if target is not None and written.isdecimal() and len(written) <= LONGEST_VERSION:
+                versions[target.pk] = int(written)
+        return conflicts.changed_since(self.stored().model, versions)
+
+    def gives_way(self, row: Row, column: Column, target, value: object) -> bool:
+        """Whether the office's value stays, since it was written after the file was made. Where the file's differs from
+        both of them, a person is told."""
+        if target.pk not in self.then:
+            return False
+        then, now = self.then[target.pk], getattr(target, column.name)
+        if then is None:
+            reason = _("The office changed this record since the file was made, and wrote “%(now)s”, which stays.")
+            self.reader.report(row, column, reason % {"now": now}, WARNING)
+            return True
+        was, cell = getattr(then, column.field.attname), row.cell(column.index)
+        if conflicts.is_same(was, getattr(target, column.field.attname)):
+            return False
+        if not conflicts.is_same(was, getattr(value, "pk", value)) and (cell is None or not says(cell, was)):
+            reason = _(
+                "Changed on both sides: it said “%(was)s” when the file was made; the office wrote “%(now)s” since, which "
+                "stays. Without the column of versions the file's value is written."
+            )
+            was = self.reader.lookups.named(column.name, was) if column.field.is_relation else was
+            said = {"was": "" if was is None else was, "now": "" if now is None else now}
+            self.reader.report(row, column, reason % said, WARNING)
+        return True
+
     def empty(self, row: Row, column: Column, target, changes: dict) -> bool:
         """Whether the value may go."""
         reason = forbidden(target, column.name, None)
@@ -148,6 +185,8 @@ class _Planner:
             reason = _("The stored value cannot be read, so it cannot be replaced.")
         elif not column.field.blank:
             reason = reason or _("This value may not be empty.")
+        if self.gives_way(row, column, target, None):
+            return True
         if reason:
             self.reader.report(row, column, reason)
             return False

@@ -37,6 +37,11 @@ class Lookups:
     lenders: dict[str, Lender] = field(default_factory=lambda: Lender.objects.by_key())
     users: dict[str, User | None] = field(default_factory=lambda: _users())
 
+    def named(self, name: str, key: int | None) -> str:
+        """What a relation's key stands for, as far as it is known here."""
+        known = self.lenders if name == "lender" else self.users
+        return next((str(each) for each in known.values() if each is not None and each.pk == key), "")
+
 
 def _users() -> dict[str, User | None]:
     """Folded user name, e-mail or full name -> staff; None where two people share it."""
