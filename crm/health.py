@@ -3,10 +3,12 @@
 import datetime
 
 from django.conf import settings
+from django.db.models import QuerySet
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from crm import schedules, values
-from crm.choices import QueueName
+from crm.choices import MessageState, QueueName
 from crm.models import Heartbeat, JobRun, MessageLog
 
 ALIVE_WITHIN = datetime.timedelta(seconds=90)
@@ -14,6 +16,7 @@ WAITS_AT_MOST = datetime.timedelta(minutes=5)
 # A job's process may live and beat while the job itself stands still.
 MOVES_WITHIN = {QueueName.QUICK: datetime.timedelta(minutes=10), QueueName.LONG: datetime.timedelta(minutes=30)}
 MOST_COUNTED = 99  # on every page
+LATE_TOLD_FOR = datetime.timedelta(days=7)
 
 
 def worker_trouble(now: datetime.datetime) -> str:
@@ -40,13 +43,27 @@ def silence(now: datetime.datetime, seen: datetime.datetime | None) -> str:
 
 
 def mail_trouble() -> str:
-    """Where no server is named, and somebody waits for a message."""
-    if settings.EMAIL_IS_SET or not (count := MessageLog.objects.to_send()[: MOST_COUNTED + 1].count()):
+    """Where no server is named, and somebody waits for a message, or waited until it was too late."""
+    if settings.EMAIL_IS_SET:
         return ""
-    count = f"{MOST_COUNTED}+" if count > MOST_COUNTED else count
+    waiting = _counted(MessageLog.objects.to_send())
+    since = timezone.now() - LATE_TOLD_FOR
+    if late := _counted(MessageLog.objects.filter(state=MessageState.EXPIRED, updated_at__gt=since)):
+        return _(
+            "%(count)s messages wait, and %(late)s of the last seven days were too late: no mail server is named. "
+            "Set EMAIL_URL, then try: manage.py send_test_email"
+        ) % {"count": waiting or 0, "late": late}
+    if not waiting:
+        return ""
     return _("%(count)s messages wait: no mail server is named. Set EMAIL_URL, then try: manage.py send_test_email") % {
-        "count": count
+        "count": waiting
     }
+
+
+def _counted(messages: QuerySet[MessageLog]) -> str:
+    """Empty where there are none."""
+    count = messages[: MOST_COUNTED + 1].count()
+    return f"{MOST_COUNTED}+" if count > MOST_COUNTED else str(count or "")
 
 
 def stuck(now: datetime.datetime) -> str:

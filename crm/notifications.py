@@ -1,56 +1,25 @@
-"""Who is told about which deadlines, and in what words. Selecting is pure; writing goes through crm.outbox.
-
-A step is told some days before its deadline, the day before, on the day, and then every few days a few times (REMIND_...).
-What is overdue for longer, or was so when it was written down, is counted on the first working day of each week. Weekends
-and holidays are quiet: what falls on one is told on the next working day, and after an outage one mail tells all that was
-missed."""
+"""The messages and notices of a morning's deadlines (crm.due says which): to whom, and in what words. Planning is pure;
+writing goes through crm.outbox."""
 
 import dataclasses
 import datetime
 import functools
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Count, QuerySet
 from django.urls import reverse
-from django.utils import translation
+from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from crm import notices, outbox, texts, values
-from crm.choices import MessageKind, NoticeKind, RunState
+from crm.choices import MessageKind, MessageState, NoticeKind
 from crm.deadlines import is_working_day
-from crm.models import CaseStep, JobRun, MessageLog, NoticeRule, Step, User
+from crm.due import DAY, Due, Last, Lost, Older, Seen, due, entered, last_run, older, seen
+from crm.models import MessageLog, NoticeRule, Step, User
 
-DAY = datetime.timedelta(days=1)
-JOB = "send_deadlines"
 TO_STAFF, TO_CLIENT = MessageKind.DEADLINES, MessageKind.CLIENT_DEADLINES
-# However long the outage: older moments are told by what is overdue now.
-LOOK_BACK = 31 * DAY
-MOST_RUNS = 500
-
-
-class Due(NamedTuple):
-    """A step that is to be told of on the day. A tuple: there may be ten thousand in a morning."""
-
-    step_id: int
-    kind_id: int
-    deadline: datetime.date
-    case_id: int
-    reference: str
-    client_id: int
-    adviser_id: int | None
-    stand_in_id: int | None
-
-
-class Older(NamedTuple):
-    """How many steps that are overdue for longer than reminders go on."""
-
-    adviser_id: int | None
-    stand_in_id: int | None
-    steps: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,48 +31,17 @@ class Told:
     since: datetime.date
     messages: list[MessageLog] = dataclasses.field(default_factory=list)
     readers: list[notices.Reader] = dataclasses.field(default_factory=list)
+    seen: Seen | None = None
+    # Keys of messages that would be too late today; `messages` say what they said.
+    waiting: list[int] = dataclasses.field(default_factory=list)
 
     def notices(self) -> dict[User, int]:
         """Of how many things each is told."""
         return {each.user: count_of(each.rows) for each in self.readers}
 
 
-def moments(after: datetime.date, day: datetime.date) -> set[datetime.date]:
-    """The deadlines that are told of on the days after < d <= day."""
-    distances = [settings.REMIND_DAYS_BEFORE, 1, 0]
-    distances += [-settings.REMIND_EVERY_DAYS * number for number in range(1, settings.REMIND_TIMES + 1)]
-    days = [after + number * DAY for number in range(1, (day - after).days + 1)]
-    return {each + distance * DAY for each in days for distance in distances}
-
-
-def due(after: datetime.date, day: datetime.date) -> list[Due]:
-    """One query over the index of pending steps; nothing encrypted is read."""
-    return as_due(CaseStep.objects.pending().of_active_cases().filter(deadline__in=moments(after, day)))
-
-
-def older(since: datetime.date, day: datetime.date) -> list[Older]:
-    """Once a week: who tells of it on `day` told last on `since`. One query over the same index."""
-    if not since < next_working_day(day - day.weekday() * DAY) <= day:
-        return []
-    oldest_told = since + DAY - settings.REMIND_TIMES * settings.REMIND_EVERY_DAYS * DAY
-    steps = CaseStep.objects.overdue(oldest_told).order_by().values_list("case__adviser_id", "case__stand_in_id")
-    return list(map(Older._make, steps.annotate(steps=Count("pk"))))
-
-
-def next_working_day(day: datetime.date) -> datetime.date:
-    """The day itself, if it is one."""
-    while not is_working_day(day):
-        day += DAY
-    return day
-
-
 def count_of(rows: Iterable) -> int:
     return sum(each.steps if isinstance(each, Older) else 1 for each in rows)
-
-
-def as_due(steps: QuerySet[CaseStep]) -> list[Due]:
-    names = ("pk", "step_id", "deadline", "case_id", "case__reference", "case__client_id", "case__adviser_id", "case__stand_in_id")  # fmt: skip
-    return list(map(Due._make, steps.order_by("deadline", "case_id", "step_id").values_list(*names)))
 
 
 def nobodys_of(found: Sequence, rule: NoticeRule) -> list:
@@ -116,35 +54,46 @@ def kinds_of(found: Iterable[Due]) -> dict[int, Step]:
     return {step.pk: step for step in Step.objects.filter(pk__in={each.kind_id for each in found})}
 
 
-def last_told(day: datetime.date, job: str = JOB) -> datetime.date:
-    """The day up to which this job told before this one: as its runs say, at the latest the working day before. A run for a
-    past day takes nothing back."""
-    before = day - DAY
-    while not is_working_day(before):
-        before -= DAY
-    runs = JobRun.objects.filter(name=job, state=RunState.DONE).order_by("-due_at", "-pk")
-    told = [
-        datetime.date.fromisoformat(each["told_until"]) for each in runs.values_list("counts", flat=True)[:MOST_RUNS]
-    ]
-    last = max((each for each in told if each < day), default=before)
-    return max(min(last, before), day - LOOK_BACK)
-
-
 def plan(day: datetime.date, *, since: datetime.date | None = None) -> Told:
     """The messages of a day; none on a quiet one. The number of queries does not follow the cases."""
-    since = last_told(day) if since is None else since
+    last = last_run(day) if since is None else Last(since)
     if not is_working_day(day):
-        return Told(NoticeKind.DEADLINES, day, since)
-    found = due(since, day)
-    kinds = kinds_of(found)
+        return Told(NoticeKind.DEADLINES, day, last.until)
+    seen_now = seen()
+    found = due(last.until, day)
+    found = _sorted({*found, *entered(last)})
+    counted = older(last.until, day)
+    lost = Lost.until(day)
+    again = _sorted({*found, *lost.rows()})
+    kinds = kinds_of(again)
     rule = notices.rule_of(NoticeKind.DEADLINES)
-    rows = [*found, *older(since, day)]
-    nobodys = nobodys_of(rows, rule)
-    readers = list(notices.readers(rule, rows, on=day, nobodys=nobodys))
-    messages = list(_to_staff(readers, kinds, day, since, nobodys))
+    nobodys = nobodys_of([*again, *counted], rule)
+    readers = list(notices.readers(rule, [*again, *counted], on=day, nobodys=nobodys))
+    readers, by_mail = _without(readers, lost, {*found, *counted}) if lost.days else (readers, readers)
+    missed = missed_since(last.until, day)
+    missed_by = {key: values.date(min(days)) for key, days in lost.days_of().items()}
+    messages = list(_to_staff(by_mail, kinds, day, lambda user: missed_by.get(user.pk, missed), nobodys))
     if rule.to_client:
         messages += _to_clients(found, kinds, day)
-    return Told(NoticeKind.DEADLINES, day, since, messages, readers)
+    return Told(NoticeKind.DEADLINES, day, last.until, messages, readers, seen_now, lost.waiting)
+
+
+def _sorted(rows: Iterable[Due]) -> list[Due]:
+    return sorted(rows, key=lambda each: (each.deadline, each.case_id, each.kind_id))
+
+
+def _without(readers: list[notices.Reader], lost: Lost, todays: set) -> tuple[list, list]:
+    """What each is told in his inbox, of the day alone, and by mail, with what his own lost mails said."""
+
+    def cut(keep):
+        rows = ((each, [row for row in each.rows if keep(each.user, row)]) for each in readers)
+        return [dataclasses.replace(each, rows=some) for each, some in rows if some]
+
+    his = {key: {row for day in days for row in lost.days[day][1]} for key, days in lost.days_of().items()}
+    return (
+        cut(lambda user, row: row in todays),
+        cut(lambda user, row: row in todays or row in his.get(user.pk, ())),
+    )
 
 
 def send(day: datetime.date, progress=lambda done, total=0: None) -> dict[str, object]:
@@ -157,9 +106,13 @@ def written(told: Told, progress=lambda done, total=0: None) -> dict[str, object
     day = told.day
     until = day if is_working_day(day) else told.since
     with transaction.atomic():
+        MessageLog.objects.to_send().filter(pk__in=told.waiting).update(
+            state=MessageState.EXPIRED, next_try_at=None, updated_at=timezone.now()
+        )
         count = outbox.put(_counted(told.messages, progress))
         notices.leave(told.kind, told.notices(), day=day.isoformat())
-    return {"messages": count, "told_until": until.isoformat()}
+    counts = {"messages": count, "told_until": until.isoformat()}
+    return counts | {"_seen": told.seen} if told.seen else counts
 
 
 def _counted(messages: list[MessageLog], progress) -> Iterator[MessageLog]:
@@ -173,13 +126,17 @@ def _counted(messages: list[MessageLog], progress) -> Iterator[MessageLog]:
 
 
 def _to_staff(
-    readers: list[notices.Reader], kinds: dict, day: datetime.date, since: datetime.date, nobodys: list[Due | Older]
+    readers: list[notices.Reader],
+    kinds: dict,
+    day: datetime.date,
+    missed: Callable[[User], str],
+    nobodys: list[Due | Older],
 ) -> Iterator[MessageLog]:
     wording = functools.cache(texts.in_force)
     for user, rows in notices.by_mail(readers):
         with translation.override(user.language):
             text = wording(TO_STAFF, user.language).render(
-                told_to_staff(rows, kinds, day, missed=missed_since(since, day), nobodys=nobodys, reader=user)
+                told_to_staff(rows, kinds, day, missed=missed(user), nobodys=nobodys, reader=user)
             )
         yield outbox.message(
             TO_STAFF,

@@ -4,7 +4,7 @@ import datetime
 
 from django.utils import timezone, translation
 
-from crm import notifications, radar
+from crm import due, notifications, radar
 from crm.choices import MessageKind, NoticeKind
 from crm.models import Case, Notice
 from crm.notices import mails
@@ -17,12 +17,12 @@ def context(kind: str, language: str, case: Case, *, now: datetime.datetime, by_
 
 
 def _deadlines(case: Case, now: datetime.datetime, by_name: str) -> dict:
-    rows = notifications.as_due(case.steps.pending().exclude(deadline=None))
+    rows = due.as_due(case.steps.pending().exclude(deadline=None))
     return notifications.told_to_staff(rows, notifications.kinds_of(rows), timezone.localdate(now))
 
 
 def _client_deadlines(case: Case, now: datetime.datetime, by_name: str) -> dict:
-    rows = notifications.as_due(case.steps.pending().exclude(deadline=None))
+    rows = due.as_due(case.steps.pending().exclude(deadline=None))
     return notifications.told_to_client(case.reference, rows, notifications.kinds_of(rows), timezone.localdate(now))
 
 

@@ -16,8 +16,9 @@ from django.utils.translation import gettext_lazy, ngettext
 from crm import notices, outbox, texts, values
 from crm.choices import ACTIVE_STATUSES, CaseStatus, MessageKind, NoticeKind
 from crm.deadlines import is_working_day
+from crm.due import DAY, last_told, next_working_day
 from crm.models import Case, CaseParty, MessageLog, Property
-from crm.notifications import DAY, Told, case_url, last_told, missed_since, next_working_day, nobodys_of
+from crm.notifications import Told, case_url, missed_since, nobodys_of
 
 JOB = "send_radar"
 KIND = MessageKind.RADAR

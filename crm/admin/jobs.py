@@ -115,7 +115,7 @@ class JobRunAdmin(RunAdmin):
 
     @display(description=_("result"))
     def result(self, run):
-        return ", ".join(f"{COUNTS.get(name, name)}: {_counted(count)}" for name, count in run.counts.items()) or "–"
+        return ", ".join(f"{COUNTS.get(name, name)}: {_counted(count)}" for name, count in run.shown.items()) or "–"
 
     @display(description=_("actions"))
     def buttons(self, run):

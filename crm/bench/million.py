@@ -11,12 +11,13 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from crm import notifications
+from crm import due, notifications
 from crm.bench.measuring import Measured, best_ms
 from crm.models import Case, CaseStep, Step, User
 
 CASES = 1_000_000
 YEARS = 10
+CHANGED = 5_000
 # A case is worked on for about so long; older ones are done, or ended without.
 ACTIVE_DAYS = 120
 # Everything follows from the number of a case, so that every run has the same office.
@@ -31,23 +32,55 @@ IS_DONE = """CASE WHEN c.status = 'completed' THEN true WHEN c.status IN ('decli
 def run(size: int) -> Iterator[Measured]:
     _fill()
     day = timezone.localdate()
-    found = notifications.due(day - notifications.DAY, day)
-    taken = best_ms(lambda: notifications.due(day - notifications.DAY, day))
+    found = due.due(day - due.DAY, day)
+    taken = best_ms(lambda: due.due(day - due.DAY, day))
     in_database = _execution_ms(day)
     text = f"{taken:.1f} ms for {len(found):,} of {CaseStep.objects.count():,} steps of {Case.objects.count():,} cases"
     yield Measured("finding the steps to tell of", taken, text, "50 ms")
     yield Measured("finding the steps to tell of, the database's part", in_database, f"{in_database:.1f} ms", "50 ms")
+    yield from _of_some_days(day)
+    last = due.Last(day - due.DAY, due.seen())
+    _change_steps()
+    found = due.entered(last)
+    taken = best_ms(lambda: due.entered(last))
+    text = f"{taken:.1f} ms for {len(found):,} steps, after {CHANGED:,} were changed"
+    yield Measured("finding the steps that came too late for it", taken, text, "50 ms")
+
+
+def _of_some_days(day: datetime.date) -> Iterator[Measured]:
+    taken = best_ms(lambda: due.due(day - 3 * due.DAY, day))
+    found = due.due(day - 3 * due.DAY, day)
+    yield Measured("finding them after a weekend", taken, f"{taken:.1f} ms for {len(found):,} steps", "")
+    first = due.next_working_day(day - day.weekday() * due.DAY)
+    rows = due.older(first - due.DAY, first)
+    taken = best_ms(lambda: due.older(first - due.DAY, first), times=5)
+    text = f"{taken:.1f} ms for {notifications.count_of(rows):,} steps of {len(rows):,} advisers"
+    yield Measured("counting what is overdue for longer, once a week", taken, text, "")
 
 
 def _execution_ms(day: datetime.date) -> float:
     """By EXPLAIN ANALYZE, whose plan goes to the log."""
     with CaptureQueriesContext(connection) as queries:
-        notifications.due(day - notifications.DAY, day)
+        due.due(day - due.DAY, day)
     with connection.cursor() as cursor:
         cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS) {queries[0]['sql']}")
         plan = "\n".join(line for (line,) in cursor.fetchall())
     print(plan, file=sys.stderr)
     return float(re.search(r"Execution Time: ([\d.]+) ms", plan)[1])
+
+
+def _change_steps() -> None:
+    """A day's work: pending steps get a version each, all over the office."""
+    step, history = CaseStep._meta.db_table, CaseStep.history.model._meta.db_table
+    names = [field.column for field in CaseStep._meta.concrete_fields]
+    of_history = {"history_date": "now()", "history_type": "'~'", "history_user_name": "''",
+                  "operation_id": "gen_random_uuid()", "source": "'job'"}  # fmt: skip
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {history} ({', '.join([*names, *of_history])}) SELECT {', '.join([*names, *of_history.values()])} "
+            f"FROM {step} WHERE state = 'pending' AND deadline < current_date ORDER BY deadline DESC LIMIT {CHANGED}"
+        )
+        cursor.execute(f"ANALYZE {history}")
 
 
 def _fill() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from django.db import transaction
 from django.utils import timezone
 
-from crm import notifications, outbox
+from crm import due, outbox
 from crm.bench.measuring import Measured, best_ms
 from crm.models import CaseStep
 
@@ -15,8 +15,8 @@ MESSAGES = 10_000
 
 def run(size: int) -> Iterator[Measured]:
     day = timezone.localdate()
-    found = notifications.due(day - notifications.DAY, day)
-    taken = best_ms(lambda: notifications.due(day - notifications.DAY, day))
+    found = due.due(day - due.DAY, day)
+    taken = best_ms(lambda: due.due(day - due.DAY, day))
     text = f"{taken:.1f} ms for {len(found):,} of {CaseStep.objects.count():,} steps"
     yield Measured("finding the steps to tell of", taken, text, "50 ms")
     with transaction.atomic():

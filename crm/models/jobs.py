@@ -62,6 +62,11 @@ class JobRun(Run):
             models.Index(fields=["-progressed_at"], name="job_run_progress"),
         ]
 
+    @property
+    def shown(self) -> dict:
+        """Of the counts; what begins with an underscore is the job's own note for its next run."""
+        return {name: count for name, count in self.counts.items() if not name.startswith("_")}
+
 
 def is_http_url(value: str) -> None:
     URLValidator(schemes=["http", "https"])(value)

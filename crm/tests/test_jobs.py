@@ -13,7 +13,7 @@ from django_q.models import OrmQ
 from crm import health, jobs, schedules, tasks
 from crm.choices import RunState, Source
 from crm.exceptions import ReasonMissing
-from crm.models import Client, Heartbeat, JobRun, JobSchedule
+from crm.models import Client, Heartbeat, JobRun, JobSchedule, MessageLog
 from crm.tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -343,6 +343,19 @@ def test_what_waits_is_told_by_its_title(name, title):
     Heartbeat.objects.beat("a", now)
     jobs.enqueue(name, due_at=now - 6 * MINUTE)
     assert f"The job {title} has waited" in health.worker_trouble(now)
+
+
+def test_without_a_server_it_is_told_how_many_messages_were_too_late(settings):
+    settings.EMAIL_IS_SET = False
+    made = {"kind": "deadlines", "recipient": "anna@example.com", "subject": "1"}
+    MessageLog.objects.create(claim_key="1", state="expired", next_try_at=None, **made)
+    assert health.mail_trouble().startswith("0 messages wait, and 1 of the last seven days")
+    MessageLog.objects.create(claim_key="2", **made)
+    assert health.mail_trouble().startswith("1 messages wait, and 1 of the last seven days")
+    with time_machine.travel(timezone.now() + 8 * 24 * 60 * MINUTE):
+        assert health.mail_trouble().startswith("1 messages wait: no mail server")
+    settings.EMAIL_IS_SET = True
+    assert health.mail_trouble() == ""
 
 
 def test_a_job_that_lives_and_gets_nowhere_is_told_by_its_title(django_assert_max_num_queries):

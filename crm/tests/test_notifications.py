@@ -1,12 +1,14 @@
 import datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 import time_machine
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
-from crm import jobs, notifications, outbox, roles, workflow
+from crm import due, jobs, notifications, outbox, roles, tasks, workflow
 from crm.models import CaseStep, Client, Consent, JobRun, MessageLog, MessageText, Step
 from crm.tests import factories
 
@@ -14,6 +16,7 @@ pytestmark = pytest.mark.django_db
 # A Wednesday; the Monday after Easter was the 6th.
 DAY = datetime.date(2026, 4, 15)
 MONDAY = datetime.date(2026, 4, 13)
+PRAGUE = ZoneInfo("Europe/Prague")
 
 
 def days(number: int) -> datetime.date:
@@ -155,7 +158,7 @@ def test_a_weekend_does_not_swallow_what_it_keeps_quiet(anna):
         day = MONDAY + datetime.timedelta(days=number)
         jobs.carry_out(run.pk, {"send_deadlines": lambda progress, day=day: notifications.send(day)})
     assert [case.reference in message.body for message in MessageLog.objects.order_by("pk")] == [True]
-    assert JobRun.objects.order_by("pk").last().counts == {"messages": 1, "told_until": MONDAY.isoformat()}
+    assert JobRun.objects.order_by("pk").last().shown == {"messages": 1, "told_until": MONDAY.isoformat()}
 
 
 def test_after_days_without_a_worker_one_mail_tells_what_was_missed(anna):
@@ -163,7 +166,7 @@ def test_after_days_without_a_worker_one_mail_tells_what_was_missed(anna):
     jobs.carry_out(run.pk, {"send_deadlines": lambda progress: notifications.send(MONDAY)})
     tuesday = make_case(anna, days(-1))  # due on a day that nobody was told of
     thursday = days(1)
-    assert notifications.last_told(thursday) == MONDAY
+    assert due.last_told(thursday) == MONDAY
     [body] = told(thursday).values()
     assert tuesday.reference in body and "did not go out" in body
     assert "did not go out" not in "".join(told(DAY, since=days(-1)).values())
@@ -204,7 +207,83 @@ def test_of_what_is_overdue_for_longer_each_has_his_own_and_managers_nobodys(ann
 def test_a_past_day_told_again_by_hand_takes_nothing_back(anna):
     for day in (days(1), days(-6)):
         call_command("send_deadline_notifications", "--on", day.isoformat())
-    assert notifications.last_told(days(2)) == days(1)
+    assert due.last_told(days(2)) == days(1)
+
+
+# --- What came too late, and what was lost on its way ---
+
+
+@pytest.fixture
+def quiet_beat(monkeypatch):
+    """Its own connection sees nothing of a test's transaction, and takes the run for somebody else's."""
+    monkeypatch.setattr(jobs, "BEAT_EVERY_S", 600)
+
+
+def morning(day: datetime.date, recipient="anna@example.com") -> str:
+    """What the job of the day wrote."""
+    with time_machine.travel(datetime.datetime.combine(day, datetime.time(8), PRAGUE), tick=False):
+        run = jobs.enqueue("send_deadlines", slot=day.isoformat())
+        tasks.run_job(run.pk)
+        run.refresh_from_db()
+        assert run.state == "done", run.message
+        found = MessageLog.objects.filter(kind="deadlines", created_at=timezone.now())
+        return "".join(each.body for each in found if each.recipient == recipient)
+
+
+def test_what_is_due_only_since_its_morning_is_told_on_the_next_one_and_once(anna, manager, quiet_beat):
+    again, over, noted = make_case(anna, days(-4)), make_case(anna, days(-4)), make_case(anna, days(-4))
+    workflow.complete_step(again.steps.first(), by=manager, on=days(-6))
+    workflow.withdraw(over, by=manager, on=days(-6), reason="moved")
+    assert morning(DAY) == ""
+    workflow.reopen_step(again.steps.first(), by=manager, reason="wrong")
+    workflow.reopen_case(over, by=manager, reason="came back")
+    CaseStep.objects.filter(case=noted, deadline__isnull=False).update(note="called")
+    moved = make_case(anna, days(5))
+    CaseStep.objects.filter(case=moved, deadline__isnull=False).update(deadline=DAY)
+    long_ago = make_case(anna, days(-40))  # is counted on Monday
+    every = {each.reference for each in (again, over, noted, moved, long_ago)}
+    body = morning(days(1))
+    assert {each for each in every if each in body} == {again.reference, over.reference, moved.reference}
+    assert morning(days(2)) == ""
+
+
+def test_what_was_done_and_reopened_between_two_mornings_is_no_news(anna, manager, quiet_beat):
+    case = make_case(anna, DAY)
+    assert case.reference in morning(DAY)
+    workflow.complete_step(case.steps.first(), by=manager, on=DAY)
+    workflow.reopen_step(case.steps.first(), by=manager, reason="wrong")
+    assert morning(days(1)) == ""
+
+
+def test_what_a_mail_said_that_was_too_late_is_said_by_the_next_one(anna, quiet_beat):
+    bob = factories.make_user(email="bob@example.com", language="en")
+    friday, monday = days(2), days(5)
+    case, his = make_case(anna, friday), make_case(bob, friday)
+    assert case.reference in morning(friday)
+    MessageLog.objects.filter(user=bob).update(state="sent", next_try_at=None)
+    make_case(bob, monday)
+    told = notifications.plan(monday)
+    assert told.notices() == {bob: 1}  # the inbox had it on Friday
+    body = morning(monday)
+    assert case.reference in body and "Overdue" in body and "did not go out" in body
+    assert not any(his.reference in each.body for each in MessageLog.objects.filter(user=bob, state="waiting"))
+    first, second = MessageLog.objects.filter(user=anna).order_by("pk")
+    assert (first.state, first.next_try_at, second.state) == ("expired", None, "waiting")
+    assert morning(days(6)) == ""  # the one of Monday is on its way still
+    second.state, second.next_try_at = "sent", None
+    second.save()
+    assert morning(days(7)) == ""
+
+
+def test_what_was_lost_twice_is_said_until_it_arrives(anna, quiet_beat):
+    case = make_case(anna, DAY)
+    morning(DAY)
+    MessageLog.objects.update(state="expired", next_try_at=None)
+    assert case.reference in morning(days(5))
+    MessageLog.objects.update(state="expired", next_try_at=None)
+    assert case.reference in morning(days(8))
+    MessageLog.objects.filter(state="waiting").update(state="sent", next_try_at=None)
+    assert morning(days(9)) == ""
 
 
 def test_a_client_gets_his_own_plain_one_where_the_step_says_so(anna, settings):
@@ -248,7 +327,7 @@ def test_a_day_is_written_once_and_the_dry_run_writes_nothing(anna, capsys):
     call_command("send_deadline_notifications", "--on", DAY.isoformat())
     call_command("send_deadline_notifications", "--on", DAY.isoformat())
     assert "0 messages" in capsys.readouterr().out.splitlines()[-1]
-    assert notifications.last_told(days(1)) == DAY
+    assert due.last_told(days(1)) == DAY
     assert MessageLog.objects.count() == MessageLog.objects.filter(state="waiting").count() == 1
 
 
@@ -290,7 +369,7 @@ def test_twenty_cases_cost_as_many_queries_as_ten(anna):
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite's indexes cover nothing; .ci/run has both")
 def test_who_is_due_is_read_from_two_indexes_and_no_table(anna):
     with CaptureQueriesContext(connection) as queries:
-        notifications.due(MONDAY - notifications.DAY, MONDAY)
+        due.due(MONDAY - due.DAY, MONDAY)
     with connection.cursor() as cursor:
         for way in ("seqscan", "bitmapscan", "nestloop"):  # what few rows are better served by
             cursor.execute(f"SET LOCAL enable_{way} = off")

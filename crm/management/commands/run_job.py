@@ -19,4 +19,4 @@ class Command(BaseCommand):
             self.stdout.write(run.log)
         if run.state != RunState.DONE:
             raise CommandError(f"{run.get_state_display()}: {run.message}")
-        self.stdout.write(", ".join(f"{key}: {value}" for key, value in run.counts.items()) or "done")
+        self.stdout.write(", ".join(f"{key}: {value}" for key, value in run.shown.items()) or "done")

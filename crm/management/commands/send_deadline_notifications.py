@@ -3,7 +3,7 @@ import datetime
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from crm import jobs, notifications
+from crm import due, jobs, notifications
 from crm.choices import RunState
 
 
@@ -25,8 +25,8 @@ class Command(BaseCommand):
                 f"{day} is still to come: what changes until then would be told to nobody. Look ahead with --dry-run."
             )
         # As a run of its job, so that the next one knows what was told.
-        run = jobs.enqueue(notifications.JOB)
-        jobs.carry_out(run.pk, {notifications.JOB: lambda progress: notifications.send(day)})
+        run = jobs.enqueue(due.JOB)
+        jobs.carry_out(run.pk, {due.JOB: lambda progress: notifications.send(day)})
         run.refresh_from_db()
         if run.state != RunState.DONE:
             raise CommandError(run.message)
