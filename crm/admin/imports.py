@@ -424,8 +424,9 @@ class ImportAdminMixin(ImportExportMixinBase):
         what = request.POST.get("what")
         try:
             done = imports.confirm(
-                run, request.user, all_or_nothing=everything, create=what != "update", update=what != "create"
-            )
+                run, request.user, all_or_nothing=everything, create=what != "update", update=what != "create",
+                duplicates=request.POST.get("duplicates") != "skip",
+            )  # fmt: skip
         except NotAllowed:
             return self._gone(request)
         except CrmError as error:

@@ -19,7 +19,7 @@ from crm.imports.checking import check
 from crm.imports.columns import CASES, CLIENTS, ColumnsUnknown, Layout, folded
 from crm.imports.decisions import decide, narrow, reshape
 from crm.imports.plans import Outcome, Plan, problems_json, sha256
-from crm.imports.problems import RowProblem, UnusableFile
+from crm.imports.problems import DUPLICATE, RowProblem, UnusableFile
 from crm.imports.reading import read
 from crm.imports.writing import unwatched, write
 from crm.models import Case, Client, ImportPiece, ImportRun, JobRun
@@ -148,15 +148,23 @@ def _mapping(run: ImportRun) -> dict[str, str]:
 
 
 def confirm(
-    run: ImportRun, user, *, all_or_nothing: bool = False, create: bool = True, update: bool = True
+    run: ImportRun,
+    user,
+    *,
+    all_or_nothing: bool = False,
+    create: bool = True,
+    update: bool = True,
+    duplicates: bool = True,
 ) -> ImportRun:
     """Writes what the preview showed, once: of two confirmations one wins. Raises NotAllowed when the run is somebody
-    else's, was confirmed before or waited too long, ChangedMeanwhile when it would do something else than was shown."""
+    else's, was confirmed before or waited too long, ChangedMeanwhile when it would do something else than was shown. Without
+    `duplicates` rows that are probably about somebody known are left out, but for those that were decided one by one."""
     waiting = kept(user).filter(pk=run.pk, state=ImportState.CHECKED)
     run = waiting.first()
     if run is None:
         raise NotAllowed()
-    run.options = {**run.options, "all_or_nothing": all_or_nothing, "create": create, "update": update}
+    chosen = {"all_or_nothing": all_or_nothing, "create": create, "update": update, "duplicates": duplicates}
+    run.options = run.options | chosen
     plan = None
     if run.rows <= ROWS_AT_ONCE:
         plan = _checked(run, pieces.load_bytes(run, ImportPart.FILE))
@@ -318,8 +326,13 @@ def _keep_plan(run: ImportRun, plan: Plan, message: str) -> None:
 
 
 def _write(run: ImportRun, plan: Plan, progress=unwatched) -> None:
-    create, update = run.options["create"], run.options["update"]
-    reshape(plan, lambda made: narrow(made, create=create, update=update))
+    options, decided = run.options, run.decisions.keys()
+
+    def chosen(made: Plan) -> None:
+        twice = set() if options["duplicates"] else {each.row for each in made.problems if each.kind == DUPLICATE}
+        narrow(made, create=options["create"], update=options["update"], leave_out=frozenset(twice - decided))
+
+    reshape(plan, chosen)
     run.corrections = ""
     write(plan, run.user, all_or_nothing=run.options["all_or_nothing"], run=run, progress=progress)
     pieces.drop(run)

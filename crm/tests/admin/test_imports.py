@@ -724,3 +724,15 @@ def test_no_case_is_given_to_a_client_that_was_not_proposed(browse, manager):
     run = ImportRun.objects.get()
     page = browser.post(url("import_cells", run), {"row-2": other.reference}, follow=True)
     assert "Nothing was changed." in page.content.decode()
+
+
+def test_probable_duplicates_are_left_out_together_but_for_those_decided_one_by_one(browse, manager):
+    factories.make_catalogue()
+    known = factories.make_client("Jana Bílá", email="jana@example.com")
+    factories.make_client("Eva Nová", email="eva@example.com")
+    browser = browse(manager)
+    preview = upload(browser, GOOD, "Eva Nová;eva@example.com;5;4;1.2.2026", "Ivan Sám;;5;4;1.2.2026")
+    browser.post(url("import_cells", ImportRun.objects.get()), {"row-2": known.reference})
+    browser.post(preview, {"mode": "good", "duplicates": "skip"})
+    run = ImportRun.objects.get()
+    assert (run.created_count, run.skipped_count, Client.objects.count(), known.cases.count()) == (2, 1, 3, 1)
