@@ -18,21 +18,29 @@ from crm.bench.measuring import Measured, rows_per_second
 MOST, STOCK, COLUMNS = 50_000, 1_000, 56
 # Nobody's client has them; without them there are as many columns as the goal is about.
 WITHOUT = ("portal_user", "restricted_at", "anonymised_at", "case.rejection_reason")
+GOALS = {
+    "xlsx": "0.6x of the floor, 6x of stock",
+    "csv": "0.8x of the floor",
+    "plain_csv": "0.8x of the floor",
+}
 
 
 def run(size: int) -> Iterator[Measured]:
-    from crm import exports
-
+    began = time.process_time()
     floor_rows, floor, per_row = _floor()
+    floor_own = time.process_time() - began
     yield rows_per_second(f"exports, the floor: COPY, {per_row:.1f} values decrypted a row, CSV", floor_rows, floor)
     stock_rows, stock = _stock(min(STOCK, size))
     yield rows_per_second("exports, the stock resource, xlsx", stock_rows, stock)
-    for file_format, goal in ((exports.XLSX, "0.6x of the floor, 6x of stock"), (exports.CSV, "0.8x of the floor"), (exports.PLAIN_CSV, "0.8x of the floor")):  # fmt: skip
+    for file_format, goal in GOALS.items():
+        began = time.process_time()
         rows, taken = _ours(file_format)
-        text = f"{rows / taken:,.0f} rows/s ({rows:,} in {taken:.1f} s), {floor / taken:.2f}x of the floor, "
+        own = time.process_time() - began
+        text = f"{rows / taken:,.0f} rows/s ({rows:,} in {taken:.1f} s), {floor / taken:.2f}x of the floor "
+        text += f"({floor_own / own:.2f}x by the processor's time), "
         text += f"{rows / taken / (stock_rows / stock):.1f}x of stock"
         yield Measured(f"export clients, {file_format}", rows / taken, text, goal)
-    peak = _another_process(exports.XLSX)
+    peak = _another_process("xlsx")
     yield Measured("exports, peak memory, xlsx", peak, f"{peak:.0f} MB", "150 MB")
 
 

@@ -22,7 +22,8 @@ from crm.models.base import sees_all_cases
 from crm.search import fold
 from crm.spreadsheet import MAY_BE_ESCAPED, TOO_LONG_MARK, escape_cell
 
-CHUNK = 2_000
+# More rows at a time are a little faster, and take 25 MB a thousand in a workbook of all columns.
+CHUNK = 750
 # What one cell of Excel holds, counted in UTF-16 units; it cuts a CSV's longer texts off without a word.
 LONGEST_TEXT = 32_767
 SURELY_FITS = LONGEST_TEXT // 2
