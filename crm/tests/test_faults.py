@@ -11,6 +11,7 @@ from django.db import connection
 from crm.faults import server
 from crm.faults.__main__ import FAULTS
 from crm.faults.desk import GOAL_S, Desk, Found
+from crm.faults.importing import Counted
 from project.env import ROOT
 
 ROUNDS = 3
@@ -35,6 +36,20 @@ def test_nothing_is_lost_and_nothing_done_twice(name, tmp_path):
 )
 def test_what_is_not_as_promised_is_not_met(found):
     assert Found(3, slowest_s=GOAL_S - 1).is_met and not found.is_met
+
+
+IMPORTED = {
+    "crm_client": 2, "crm_case": 2, "crm_casestep": 30, "crm_searchtoken": 9, "crm_step": 15,
+    "crm_historicalclient": 2, "crm_historicalcase": 2, "crm_historicalcasestep": 30,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("table", [name for name in IMPORTED if name != "crm_step"])
+def test_an_import_without_some_rows_of_any_table_is_not_whole(table):
+    assert Counted(IMPORTED).is_whole
+    assert not Counted(IMPORTED | {table: IMPORTED[table] - 1 if table != "crm_searchtoken" else 0}).is_whole
+    assert Counted(dict.fromkeys(IMPORTED, 0) | {"crm_step": 15}).is_whole
+    assert not Counted(dict.fromkeys(IMPORTED, 0) | {"crm_step": 15, table: 1}).is_whole
 
 
 def test_an_unknown_fault_is_refused():
