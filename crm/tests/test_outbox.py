@@ -491,6 +491,18 @@ def test_a_bad_certificate_is_not_talked_to(settings, tmp_path):
         assert post.taken == [] and "SSL" in MessageLog.objects.get().error
 
 
+@pytest.mark.parametrize("option", ["EMAIL_USE_SSL", "EMAIL_USE_TLS"])
+def test_a_slow_yes_is_waited_for_on_an_encrypted_line(settings, tmp_path, monkeypatch, option):
+    monkeypatch.setattr(mail_server.EmailBackend, "ssl_context", ssl._create_unverified_context())
+    context = self_signed(tmp_path)
+    with post_office(settings, **{"ssl_context" if option == "EMAIL_USE_SSL" else "tls_context": context}) as post:
+        setattr(settings, option, True)
+        settings.EMAIL_TIMEOUT, post.slow_s = 1, 1.5
+        write()
+        assert send() == {"sent": 1}
+        assert len(post.taken) == 1
+
+
 def self_signed(folder) -> ssl.SSLContext:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
