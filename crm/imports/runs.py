@@ -193,7 +193,9 @@ def cancel(run: ImportRun, *, by) -> None:
 def state_of(run: ImportRun) -> str:
     """While it is in work the job knows: one that was cancelled or given up tells its run nothing."""
     if run.state in IN_WORK and (run.job is None or run.job.state not in OF_JOBS):
-        return ImportState.FAILED
+        if run.job and run.job.state == RunState.DONE:  # it ended after the run was read
+            run.refresh_from_db(fields=["state"])
+        return ImportState.FAILED if run.state in IN_WORK else run.state
     return run.state
 
 
