@@ -181,7 +181,9 @@ def test_models_bulk_history_and_runs(office):
     models.MessageLog.objects.create(
         claim_key="x", kind="x", case=case, recipient=MARKS["email"], subject=case.reference, body=TEXT
     )
-    models.ImportRun.objects.create(file_name="x.csv", mapping=TEXT, corrections=TEXT, problems=f"{MARKS['full_name']} {TEXT}")
+    models.ImportRun.objects.create(
+        file_name="x.csv", mapping=TEXT, corrections=TEXT, problems=f"{MARKS['full_name']} {TEXT}"
+    )
     Client.objects.filter(cases=None).first().delete()
     assert leaks() == []
     assert Client.objects.search(MARKS["full_name"]).exists()

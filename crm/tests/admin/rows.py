@@ -46,7 +46,11 @@ def _case():
 
 def _preset():
     return models.ExportPreset.objects.create(
-        user=factories.make_user(), name=f"preset {next(_numbers)}", model="client", format="xlsx", columns=["full_name"]
+        user=factories.make_user(),
+        name=f"preset {next(_numbers)}",
+        model="client",
+        format="xlsx",
+        columns=["full_name"],
     )
 
 
