@@ -92,6 +92,7 @@ def _fill() -> None:
         "legacy_id": "NULL",
         "opened_on": f"current_date - n % {YEARS * 365}",
         "status": STATUS,
+        "next_deadline": "NULL",
         "adviser_id": f"(ARRAY{people})[1 + n % {len(people)}]",
     }
     case, step = Case._meta.db_table, CaseStep._meta.db_table
@@ -111,6 +112,10 @@ def _fill() -> None:
                 f"SELECT c.id, s.id step_id, c.opened_on + s.default_days deadline, {IS_DONE} done "
                 f"FROM {case} c, {Step._meta.db_table} s WHERE c.id > 10000000) made"
             )
+        cursor.execute(
+            f"UPDATE {case} c SET next_deadline = s.first FROM (SELECT case_id, min(deadline) AS first FROM {step} "
+            "WHERE state = 'pending' GROUP BY case_id) s WHERE s.case_id = c.id AND c.status IN ('open', 'approved')"
+        )
         cursor.execute("SET session_replication_role = DEFAULT")
         cursor.execute("VACUUM ANALYZE")
 

@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from crm import due, jobs, notifications, outbox, roles, tasks, workflow
-from crm.models import CaseStep, Client, Consent, JobRun, MessageLog, MessageText, Step
+from crm.models import Case, CaseStep, Client, Consent, JobRun, MessageLog, MessageText, Step
 from crm.tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -34,6 +34,7 @@ def make_case(adviser=None, deadline=None, *, email="", **fields):
     case.steps.update(deadline=None)
     if deadline:
         CaseStep.objects.filter(pk=case.steps.first().pk).update(deadline=deadline)
+        workflow.resettle(Case.objects.filter(pk=case.pk))
     return case
 
 
