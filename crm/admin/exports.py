@@ -151,7 +151,7 @@ class ExportAdminMixin(ExportMixin):
         try:
             if request.method != "POST":
                 form = self.export_form(request, initial=self._wanted(request, preset))
-                return self._page(request, form, preset, self.get_export_queryset(request))
+                return self._export_page(request, form, preset, self.get_export_queryset(request))
             return self._posted(request, preset)
         except IncorrectLookupParameters:
             return HttpResponseRedirect(f"{self.export_url('changelist')}?e=1")
@@ -169,7 +169,7 @@ class ExportAdminMixin(ExportMixin):
         is_export = not {SAVE, SAVE_NEW} & request.POST.keys()
         form = self.export_form(request, data=request.POST, is_export=is_export)
         if not form.is_valid():
-            return self._page(request, form, preset)
+            return self._export_page(request, form, preset)
         if is_export:
             return self._export(request, form)
         if SAVE_NEW in request.POST or not is_own:
@@ -178,7 +178,7 @@ class ExportAdminMixin(ExportMixin):
             self._save_preset(request, form, preset)
         except presets.NameTaken as error:
             form.add_error("preset_name", str(error))
-            return self._page(request, form, preset if preset.pk else None)
+            return self._export_page(request, form, preset if preset.pk else None)
         messages.success(request, gettext("The preset was saved."))
         return HttpResponseRedirect(self.preset_url(preset))
 
@@ -229,9 +229,9 @@ class ExportAdminMixin(ExportMixin):
         keys = "" if request.POST.get("select_across") == "1" else ",".join(map(str, _keys(queryset)))
         action = f"{self.export_url('export')}?{urlencode(request.GET, doseq=True)}"
         form = self.export_form(request, initial={**self._wanted(request, None), "selected": keys})
-        return self._page(request, form, None, queryset, action)
+        return self._export_page(request, form, None, queryset, action)
 
-    def _page(self, request, form, preset, rows=None, action: str = ""):
+    def _export_page(self, request, form, preset, rows=None, action: str = ""):
         """`rows` are counted; of a form that comes back they were."""
         context = {
             **self.admin_site.each_context(request),
