@@ -142,7 +142,7 @@ def test_an_adviser_exports_a_list_that_a_spreadsheet_opens(desk, tmp_path):
         labels = page.locator("select[name=format] option").all_inner_texts()
         page.select_option("select[name=format]", label=next(label for label in labels if "xlsx" in label.lower()))
     with page.expect_download() as download:
-        page.locator("form:has([name=format]) [type=submit], form:has([name=format]) button").last.click()
+        page.locator("form:has([name=format]) .hd-button--primary[type=submit]").click()
     file = tmp_path / "cases.xlsx"
     download.value.save_as(file)
     rows = CalamineWorkbook.from_path(str(file)).get_sheet_by_index(0).to_python()

@@ -74,7 +74,7 @@ def test_an_import_finds_nothing_to_do_in_it(exported, file_format):
 
 
 @pytest.mark.parametrize("file_format", exports.FORMATS)
-def test_each_is_stored_again_as_it_was(exported, file_format):
+def test_each_is_stored_again_as_it_was(exported, file_format, without_versions):
     notes = dict(Client.objects.values_list("pk", "note"))
     terms = dict(Case.objects.values_list("pk", "proposed_terms"))
     content = exported(file_format)
