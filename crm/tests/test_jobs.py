@@ -13,6 +13,7 @@ from django_q.models import OrmQ
 from crm import health, jobs, schedules, tasks
 from crm.choices import RunState, Source
 from crm.exceptions import ReasonMissing
+from crm.exports import waiting
 from crm.models import Client, Heartbeat, JobRun, JobSchedule, MessageLog
 from crm.tests import factories
 
@@ -132,6 +133,7 @@ def test_the_beat_writes_progress_and_brings_the_cancelling(monkeypatch, manager
             if JobRun.objects.get(pk=run.pk).done_count == 3:
                 break
             seen.wait(0.05)
+        progress(4, 10)
         jobs.cancel(run, by=manager)
         for _ in range(200):
             progress(4, 10)
@@ -254,7 +256,7 @@ def test_tidying_up_is_cancelled_between_its_parts(monkeypatch, manager):
         progress.is_cancelled = True  # what the beat brings
         return 0
 
-    monkeypatch.setattr(schedules, "tidy", tidy)
+    monkeypatch.setattr(waiting, "tidy", tidy)
     progress = jobs.Progress(run)
     with pytest.raises(jobs.Cancelled):
         tasks.tidy_jobs(progress)
