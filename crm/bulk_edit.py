@@ -100,8 +100,8 @@ def _check_adviser(model: type[models.Model], values: dict, by) -> None:
     to = values["adviser"]
     if not by.has_perm("crm.hand_over_case"):
         raise NotAllowed()
-    if to is None or not (to.is_active and to.is_staff and to.has_perm("crm.change_case")):
-        raise CannotTakeCase(case="")
+    if to is None or not workflow.takers().filter(pk=to.pk).exists():
+        raise CannotTakeCase()
 
 
 def carry_out(

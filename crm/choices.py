@@ -5,6 +5,9 @@ from enum import StrEnum
 from django.db.models import IntegerChoices, TextChoices
 from django.utils.translation import gettext_lazy as _
 
+# What stands where a stored value is shown that no key opens.
+UNREADABLE_MARK = "⚠ unreadable"
+
 
 class Language(TextChoices):
     CZECH = "cs", "Čeština"
@@ -191,12 +194,14 @@ class ImportState(TextChoices):
 
 
 class ImportPart(StrEnum):
-    """What the pieces of an import hold: its bytes, its columns with samples, its rows in order, what each becomes."""
+    """What the pieces of an import hold: its bytes, its columns with samples, its rows in order, what each becomes, in which
+    conflicts its value is taken."""
 
     FILE = "file"
     COLUMNS = "columns"
     ROWS = "rows"
     INDEX = "index"
+    TAKEN = "taken"
 
 
 class QueueName(TextChoices):

@@ -28,11 +28,11 @@ from django.db.models.functions import Cast
 from django.utils.translation import gettext_lazy as _
 from encrypted_model_fields.fields import CRYPTER, decrypt_str, encrypt_str
 
+from crm.choices import UNREADABLE_MARK
 from crm.exceptions import CiphertextRefused, EncryptedFieldError, ImpossibleValue
 
 # The first 41 bits of every Fernet token until 2106 are fixed: version 0x80 and the high half of a 64-bit time.
 TOKEN_PREFIX = "gAAAAA"
-UNREADABLE_MARK = "⚠ unreadable"
 
 
 class Unreadable(str):

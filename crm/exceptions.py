@@ -51,7 +51,11 @@ class ReasonMissing(CrmError):
 
 
 class CannotTakeCase(CrmError):
-    message = _("Case %(case)s needs somebody who works here and may change cases.")
+    message = _("A case needs somebody who works here and may change cases.")
+
+
+class DayToCome(CrmError):
+    message = _("This day is yet to come.")
 
 
 class WrongStatus(CrmError):

@@ -43,7 +43,8 @@ _prepare = _codes("view add change", BUSINESS) | _codes("view", CATALOGUE)
 _advise = (
     _prepare
     | _codes("delete", BUSINESS)
-    | {"crm.approve_case", "crm.reject_case", "crm.withdraw_case", "crm.export_client", "crm.export_case"}
+    | _codes("export", BUSINESS)
+    | {"crm.approve_case", "crm.reject_case", "crm.withdraw_case"}
     | {"crm.view_exportrun"}  # his own
     | _codes("view add change delete", ("exportschedule",))  # his own
 )
@@ -53,7 +54,7 @@ _manage = (
     | _codes("view change", RULES)
     | _codes("view", RUNS + AUDIT)
     | {"crm.export_sensitive", "crm.share_exportpreset"}
-    | {"crm.undo_operation", "crm.export_auditentry", "crm.resend_message"}
+    | {"crm.undo_operation", "crm.export_auditentry", "crm.export_messagelog", "crm.resend_message"}
     | {"crm.import_client", "crm.import_case", "crm.hand_over_case", "crm.override_step_order", "crm.view_all_cases"}
     | {"crm.view_user"}
 )

@@ -19,7 +19,7 @@ from django_q.models import Failure
 from crm import jobs
 from crm.choices import QueueName, RunState
 from crm.exceptions import CrmError
-from crm.models import ExportRun, JobRun, JobSchedule
+from crm.models import JobRun, JobSchedule
 
 logger = logging.getLogger(__name__)
 
@@ -299,6 +299,8 @@ def _told(schedule: Schedule, row: JobSchedule, last, counts: dict[str, int], un
 
 # Runs of short rhythms say little and are many.
 KEPT_SHORT, KEPT = REPORTED + DAY, 400 * DAY
+# The columns of other records that name a run, and stay without it.
+_NAMING = [each.field for each in JobRun._meta.get_fields(include_hidden=True) if each.one_to_many]
 
 
 def tidy(now: datetime.datetime) -> int:
@@ -308,5 +310,6 @@ def tidy(now: datetime.datetime) -> int:
     gone = ended.filter(name__in=short, due_at__lt=now - KEPT_SHORT)._raw_delete(ended.db)
     Failure.objects.filter(stopped__lt=now - KEPT_SHORT)._raw_delete(ended.db)
     old = JobRun.objects.exclude(state__in=[RunState.QUEUED, RunState.RUNNING]).filter(due_at__lt=now - KEPT)
-    ExportRun.objects.filter(job__in=old).update(job=None)
+    for field in _NAMING:
+        field.model.objects.filter(**{f"{field.name}__in": old}).update(**{field.name: None})
     return gone + old._raw_delete(ended.db)

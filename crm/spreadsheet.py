@@ -2,7 +2,7 @@
 Both directions stand here so that they stay each other's exact reverse. Strings only: numbers and dates are cells of
 their own type."""
 
-from crm.encryption import UNREADABLE_MARK
+from crm.choices import UNREADABLE_MARK
 
 # What Excel, LibreOffice or Google Sheets may take for the start of a formula; the full-width forms too.
 _STARTS_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")

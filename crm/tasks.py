@@ -86,7 +86,7 @@ def send_exports(progress: jobs.Progress) -> dict:
 
 def tidy_jobs(progress: jobs.Progress) -> dict:
     now, counts = timezone.now(), {}
-    parts = {"runs": schedules, "notices": mails, "export_pieces": waiting, "import_pieces": runs}
+    parts = {"export_pieces": waiting, "import_pieces": runs, "notices": mails, "runs": schedules}
     for number, (name, service) in enumerate(parts.items()):
         progress(number, len(parts))
         counts[name] = service.tidy(now)

@@ -16,6 +16,7 @@ from crm.admin.forms import CrmForm, CrmModelForm, LocalDateField, OptionalReaso
 from crm.admin.pages import form_page, of_held_record
 from crm.admin.ui import ActionVariant, TextareaWidget, action
 from crm.choices import ACTIVE_STATUSES, CaseStatus
+from crm.exceptions import DayToCome
 from crm.models import Case
 
 APPROVED_FIELDS = (
@@ -26,7 +27,7 @@ APPROVED_FIELDS = (
 
 def not_in_future(day) -> None:
     if day > timezone.localdate():
-        raise ValidationError(_("This day is yet to come."), code="future")
+        raise ValidationError(DayToCome.message, code="future")
 
 
 def _on() -> LocalDateField:

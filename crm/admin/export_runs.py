@@ -13,7 +13,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_GET, require_POST
 
-from crm import exports, jobs, values
+from crm import exports, values
 from crm.admin import badges
 from crm.admin.base import require
 from crm.admin.exports import CONTENT_TYPES, FORMATS
@@ -65,9 +65,7 @@ class ExportRunAdmin(RunAdmin):
         run = self.visible_or_404(request, str(pk))
         require(_is_own(run, request.user) or request.user.has_perm("crm.run_job"))
         try:
-            if run.job is None:
-                raise jobs.NotRunnable()
-            jobs.cancel(run.job, by=request.user)
+            waiting.cancel(run, by=request.user)
         except CrmError as error:
             messages.error(request, str(error))
         else:
@@ -79,7 +77,7 @@ class ExportRunAdmin(RunAdmin):
         run = self.visible_or_404(request, str(pk))
         if not waiting.is_there(run, timezone.now()):
             raise Http404
-        require(_is_own(run, request.user) and exports.may_export(request.user, exports.model_of(run)))
+        require(_is_own(run, request.user) and exports.may_have(request.user, run))
         headers = {
             "Content-Disposition": f'attachment; filename="{exports.file_name(run)}"',
             "Cache-Control": "no-store",
@@ -99,9 +97,10 @@ class ExportRunAdmin(RunAdmin):
             "done": values.number(job.done_count) if job and job.done_count else "",
             "may_cancel": state in waiting.IN_WORK
             and (_is_own(run, request.user) or request.user.has_perm("crm.run_job")),
-            "may_fetch": _is_own(run, request.user) and waiting.is_there(run, timezone.now()),
+            "may_fetch": _may_fetch(run, request.user),
+            "is_withheld": _waits_for(run, request.user) and not exports.may_have(request.user, run),
             "kept_until": values.date(timezone.localdate(run.kept_until)) if run.kept_until else "",
-            "said": _said(job) if job and state == RunState.FAILED else "",
+            "said": waiting.said(run) if state == RunState.FAILED else "",
         }
 
     @display(description=_("state"), ordering="state")
@@ -119,7 +118,7 @@ class ExportRunAdmin(RunAdmin):
 
     @display(description=_("filter"))
     def filtered(self, run):
-        return exports.filter_text(run)
+        return exports.filter_text(run, current_user())
 
     @display(description=_("columns"))
     def header(self, run):
@@ -127,7 +126,7 @@ class ExportRunAdmin(RunAdmin):
 
     @display(description=_("file"))
     def file(self, run):
-        if not _is_own(run, current_user()) or not waiting.is_there(run, timezone.now()):
+        if not _may_fetch(run, current_user()):
             return "–"
         return format_html(
             '<a href="{}">{}</a>', reverse("admin:crm_exportrun_file", args=[run.pk]), gettext("Download")
@@ -136,18 +135,21 @@ class ExportRunAdmin(RunAdmin):
 
 def state_of(run: ExportRun) -> str:
     """While it is in work the job knows: one that waits for its next try, was cancelled or given up tells its run nothing."""
-    if run.state not in waiting.IN_WORK or run.job is None:
-        return run.state
-    return run.job.state
-
-
-def _said(job) -> str:
-    """A message is kept in the words of whoever cancelled; here in the reader's."""
-    return str(jobs.Cancelled()) if job.is_cancelled else job.message
+    if run.job is None:
+        return RunState.FAILED if run.state == RunState.QUEUED else run.state
+    return run.job.state if run.state in waiting.IN_WORK else run.state
 
 
 def _is_own(run: ExportRun, user) -> bool:
     return user is not None and run.user_id == user.pk
+
+
+def _waits_for(run: ExportRun, user) -> bool:
+    return _is_own(run, user) and waiting.is_there(run, timezone.now())
+
+
+def _may_fetch(run: ExportRun, user) -> bool:
+    return _waits_for(run, user) and exports.may_have(user, run)
 
 
 async def _pieces(run: ExportRun, numbers: range):

@@ -176,8 +176,9 @@ class ExportAdminMixin(ExportMixin):
             preset = ExportPreset(user=request.user, model=self.opts.model_name)
         try:
             self._save_preset(request, form, preset)
-        except presets.NameTaken as error:
-            form.add_error("preset_name", str(error))
+        except (presets.NameTaken, presets.SearchIsPrivate) as error:
+            is_name = isinstance(error, presets.NameTaken) or "is_shared" not in form.fields
+            form.add_error("preset_name" if is_name else "is_shared", str(error))
             return self._export_page(request, form, preset if preset.pk else None)
         messages.success(request, gettext("The preset was saved."))
         return HttpResponseRedirect(self.preset_url(preset))
@@ -240,6 +241,7 @@ class ExportAdminMixin(ExportMixin):
             "opts": self.opts,
             "keys": [each.label for each in exports.offered(request.user, self.model) if each.is_key],
             "rows": None if rows is None else rows.order_by().count(),
+            "is_imported": self.model in exports.IMPORTED,
             "most_rows": MOST_ROWS,
             "export_url": action,
             "preset": preset,

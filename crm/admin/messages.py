@@ -12,17 +12,17 @@ from django.views.decorators.http import require_POST
 from crm import outbox, search
 from crm.admin import badges
 from crm.admin.base import ReadOnlyAdmin, back_to, require
-from crm.admin.texts import TEST
+from crm.admin.exports import ExportAdminMixin
 from crm.admin.ui import ChoicesDropdownFilter, display
-from crm.choices import SendingTrouble, Withheld
 from crm.models import MessageLog
+from crm.models.messages import error_label, kind_label
 from crm.models.operations import current_user
 
 RESEND = "crm.resend_message"
 
 
 @admin.register(MessageLog)
-class MessageLogAdmin(ReadOnlyAdmin):
+class MessageLogAdmin(ExportAdminMixin, ReadOnlyAdmin):
     list_display = ("created_at", "subject", "about", "case", "state_badge", "sent_at", "attempts", "said", "buttons")
     list_display_links = ("created_at", "subject")
     list_select_related = ("case",)
@@ -57,7 +57,7 @@ class MessageLogAdmin(ReadOnlyAdmin):
 
     @display(description=_("kind"), ordering="kind")
     def about(self, message):
-        return gettext("Test of a text") if message.kind == TEST else message.get_kind_display()
+        return kind_label(message.kind)
 
     @display(description=_("state"), ordering="state")
     def state_badge(self, message):
@@ -69,8 +69,7 @@ class MessageLogAdmin(ReadOnlyAdmin):
 
     @display(description=_("reason"), ordering="error")
     def said(self, message):
-        """The server's numbers, or why we do not send it."""
-        return dict(Withheld.choices + SendingTrouble.choices).get(message.error, message.error)
+        return error_label(message.error)
 
     @display(description=_("actions"))
     def buttons(self, message):

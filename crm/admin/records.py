@@ -10,6 +10,7 @@ from crm import values
 from crm.admin import badges
 from crm.admin.base import CrmAdmin
 from crm.admin.bulk_edit import BulkEditMixin
+from crm.admin.exports import ExportAdminMixin
 from crm.admin.filters import AdviserFilter, DateRange
 from crm.admin.parts import LightCaseMixin, NoteForm, save_note
 from crm.admin.ui import ChoicesDropdownFilter, RelatedDropdownFilter, display
@@ -17,7 +18,7 @@ from crm.models import CaseParty, Commission, Consent, Document, FinanceItem, Id
 from crm.models.cases import Case
 
 
-class OfCaseAdmin(LightCaseMixin, CrmAdmin):
+class OfCaseAdmin(ExportAdminMixin, LightCaseMixin, CrmAdmin):
     """Rows of a case: the list names the case and its client."""
 
     list_select_related = ("case", "case__client")
@@ -134,7 +135,7 @@ class CommissionAdmin(BulkEditMixin, OfCaseAdmin):
         return values.date(commission.clawback_until)
 
 
-class PartAdmin(CrmAdmin):
+class PartAdmin(ExportAdminMixin, CrmAdmin):
     """Not in the menus."""
 
     def get_model_perms(self, request):
@@ -144,28 +145,33 @@ class PartAdmin(CrmAdmin):
 @admin.register(CaseParty)
 class CasePartyAdmin(LightCaseMixin, PartAdmin):
     list_display = ("case", "client", "role")
+    list_filter = (("role", ChoicesDropdownFilter), AdviserFilter)
     list_select_related = ("case", "client")
 
 
 @admin.register(Property)
 class PropertyAdmin(LightCaseMixin, PartAdmin):
     list_display = ("case", "kind", "valuation_czk", "valued_on")
+    list_filter = (("kind", ChoicesDropdownFilter), ("valid_until", DateRange), AdviserFilter)
     list_select_related = ("case",)
 
 
 @admin.register(FinanceItem)
 class FinanceItemAdmin(PartAdmin):
     list_display = ("client", "kind", "monthly_czk", "balance_czk")
+    list_filter = (("kind", ChoicesDropdownFilter),)
     list_select_related = ("client",)
 
 
 @admin.register(Consent)
 class ConsentAdmin(PartAdmin):
     list_display = ("client", "purpose", "given_on", "withdrawn_on")
+    list_filter = (("purpose", ChoicesDropdownFilter), ("given_on", DateRange), ("withdrawn_on", DateRange))
     list_select_related = ("client",)
 
 
 @admin.register(Identification)
 class IdentificationAdmin(PartAdmin):
     list_display = ("client", "method", "done_on", "risk")
+    list_filter = (("risk", ChoicesDropdownFilter), ("method", ChoicesDropdownFilter), ("done_on", DateRange))
     list_select_related = ("client",)

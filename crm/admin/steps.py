@@ -9,6 +9,7 @@ from django.utils.translation import gettext_lazy as _
 from crm.admin import badges, step_actions
 from crm.admin.base import CrmAdmin, hold_rows
 from crm.admin.bulk_edit import BulkEditMixin
+from crm.admin.exports import ExportAdminMixin
 from crm.admin.filters import AdviserFilter, DateRange, DueFilter
 from crm.admin.parts import LightCaseMixin, StepForm, save_step
 from crm.admin.step_actions import StepActions
@@ -18,7 +19,7 @@ from crm.models.operations import current_user
 
 
 @admin.register(CaseStep)
-class CaseStepAdmin(BulkEditMixin, StepActions, LightCaseMixin, CrmAdmin):
+class CaseStepAdmin(ExportAdminMixin, BulkEditMixin, StepActions, LightCaseMixin, CrmAdmin):
     form = StepForm
     list_display = ("case_link", "client_name", "step", "deadline_badge", "state_badge", "adviser", "buttons")
     list_display_links = None
@@ -46,6 +47,12 @@ class CaseStepAdmin(BulkEditMixin, StepActions, LightCaseMixin, CrmAdmin):
 
     def has_delete_permission(self, request, obj=None):
         return False
+
+    def export_action(self, request, preset=None):
+        # What the list shows where nobody chose: the record says so, and a preset keeps it.
+        request.GET = request.GET.copy()
+        request.GET.setdefault(DueFilter.parameter_name, DueFilter.default)
+        return super().export_action(request, preset)
 
     def get_ordering(self, request):
         return ("deadline", "pk")

@@ -165,7 +165,7 @@ def _parts(client_id: int, user, asked: Filters) -> Iterator[_Part]:
         condition, keys = _of_cases("case_id", cases, "sent_at")
         yield _other(SENT, MessageLog, f"{condition} AND sent_at IS NOT NULL", keys, asked, at="sent_at")
     if asked.kind in ("", EXPORT):
-        lists = [model._meta.model_name for model in (Client, Case) if may_read(user, model)]
+        lists = [model._meta.model_name for model in (*TRACKED, MessageLog) if may_read(user, model)]
         runs = f"id IN (SELECT run_id FROM {_table(ExportedClient)} WHERE client_id = %s) AND {_among('model', lists)}"  # noqa: S608
         yield _other(EXPORT, ExportRun, runs, [client_id, *lists], asked, who=("user_id", "user_name"))
 

@@ -2,6 +2,7 @@
 CSV for machines write them. Every door (admin, command, later jobs) calls `write`, which asks for the permission, narrows to the rows that
 the person sees, and leaves a record, an entry of the audit trail and the names of those whose data went out."""
 
+import datetime
 import hashlib
 import io
 import logging
@@ -10,9 +11,9 @@ from typing import BinaryIO
 
 from django.apps import apps
 from django.conf import settings
-from django.core.exceptions import FieldDoesNotExist
 from django.db import DatabaseError, models, transaction
 from django.utils import timezone
+from django.utils.module_loading import import_string
 from django.utils.text import capfirst, slugify
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -22,17 +23,18 @@ from crm.audit import events
 from crm.choices import AuditKind, RunState
 from crm.exceptions import NotAllowed, ReasonMissing
 from crm.exports import csv_file, plain_csv, xlsx_file
-from crm.exports.columns import CASES, Column, Kind, chosen, columns_of, is_own
+from crm.exports.columns import CASES, CATALOGUES, PARTS, Column, Kind, chosen, columns_of, is_own
 from crm.exports.summary import Line
 from crm.exports.tables import Table, with_cases
 from crm.exports.trail import TrailTable
 from crm.models import AuditEntry, Case, Client, ExportedClient, ExportRun
+from crm.models.base import sees_all_cases
 from crm.models.bulk import insert_rows
 from crm.spreadsheet import escape_cell
 
 __all__ = [
-    "CSV", "ENDINGS", "FORMATS", "NO_REASON", "PLAIN_CSV", "REASON_LENGTH", "XLSX", "chosen", "columns_of", "file_name", "fill", "filter_text",
-    "header_text", "is_own", "may_export", "model_of", "offered", "planned", "title_of", "with_cases", "write",
+    "CSV", "ENDINGS", "FORMATS", "IMPORTED", "NO_REASON", "PLAIN_CSV", "REASON_LENGTH", "XLSX", "chosen", "columns_of", "file_name", "fill", "filter_text",
+    "give_up", "header_text", "is_own", "may_export", "may_have", "model_of", "offered", "planned", "title_of", "with_cases", "write",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -43,12 +45,16 @@ ENDINGS = {XLSX: "xlsx", CSV: "csv", PLAIN_CSV: "csv"}
 NO_REASON = gettext_lazy("Some of these columns are sensitive: say what they are exported for.")
 SENSITIVE_RIGHT = "crm.export_sensitive"
 REASON_LENGTH = ExportRun._meta.get_field("reason").max_length
-CLIENT_PATHS = {Client: "pk", Case: "client_id"}
+# The lists' filters are an edge, and know what they are called.
+FILTER_WORDS = "crm.admin.filter_words.words"
+# Whose files an import takes again.
+IMPORTED = (Client, Case)
+CLIENT_PATHS = {Client: "pk", Case: "client_id"} | {model: f"{client}_id" for model, client in PARTS.items()}
 
 
 def permission(model: type[models.Model]) -> str:
-    """Clients, cases and the audit trail have a permission of their own; a catalogue is exported by whoever keeps it."""
-    verb = settings.IMPORT_EXPORT_EXPORT_PERMISSION_CODE if model in (Client, Case, AuditEntry) else "change"
+    """Each list has one of its own; a catalogue is exported by whoever keeps it."""
+    verb = "change" if model in CATALOGUES else settings.IMPORT_EXPORT_EXPORT_PERMISSION_CODE
     return f"{model._meta.app_label}.{verb}_{model._meta.model_name}"
 
 
@@ -111,8 +117,19 @@ def planned(model, file_format: str, user, columns, filtered_by: dict | None, re
     )
 
 
+def may_have(user, run: ExportRun) -> bool:
+    """Whether he may still be given its file: with today's rights, of which some may have been taken away since."""
+    model = model_of(run)
+    sees_as_much = sees_all_cases(user) or not run.saw_all_cases
+    return sees_as_much and _may_have_all(user, model, chosen(model, run.columns))
+
+
+def _may_have_all(user, model, columns: list[Column]) -> bool:
+    return may_export(user, model) and all(_may_have(user, each) for each in columns)
+
+
 def _refuse(model, columns: list[Column], user) -> None:
-    if user is not None and not (may_export(user, model) and all(_may_have(user, each) for each in columns)):
+    if user is not None and not _may_have_all(user, model, columns):
         raise NotAllowed()
 
 
@@ -122,6 +139,7 @@ def fill(run: ExportRun, queryset, target: BinaryIO, progress: jobs.Progress | N
     model, user = queryset.model, run.user
     picked = chosen(model, run.columns)
     _refuse(model, picked, user)
+    run.saw_all_cases = user is None or sees_all_cases(user)
     if user is not None:
         queryset = queryset.visible_to(user)
     if model is Client and any(each.owner is Case for each in picked) and CASES not in queryset.query.annotations:
@@ -140,9 +158,10 @@ def fill(run: ExportRun, queryset, target: BinaryIO, progress: jobs.Progress | N
         hashed.flush()
     except BaseException as error:
         if progress is None or progress.ends_with(error):
+            run.message = jobs.told(error)
             _end(run, RunState.FAILED, table, progress)
         raise
-    run.sha256 = hashed.digest.hexdigest()
+    run.sha256, run.message = hashed.digest.hexdigest(), ""
     _end(run, RunState.DONE, table, progress)
 
 
@@ -154,6 +173,17 @@ def _end(run: ExportRun, state: str, table: Table, progress: jobs.Progress | Non
     run.state, run.finished_at = state, timezone.now()
     run.save()
     _enter(run, run.user, table.clients)
+
+
+@transaction.atomic
+def give_up(run: ExportRun, *, message: str, at: datetime.datetime) -> bool:
+    """Of what nobody makes any more; False where it has ended meanwhile."""
+    run.state, run.message, run.finished_at = RunState.FAILED, message, at
+    ended = {"state": run.state, "message": run.message, "finished_at": run.finished_at}
+    if not ExportRun.objects.filter(pk=run.pk, state__in=(RunState.QUEUED, RunState.RUNNING)).update(**ended):
+        return False
+    _enter(run, run.user, set())
+    return True
 
 
 class _Hashed(io.RawIOBase):
@@ -178,7 +208,7 @@ class _Hashed(io.RawIOBase):
 def _about(run: ExportRun, rows: int) -> list[Line]:
     return [
         (_("List"), title_of(run), Kind.TEXT),
-        (_("Filter"), filter_text(run), Kind.TEXT),
+        (_("Filter"), filter_text(run, run.user), Kind.TEXT),
         (_("Rows"), rows, Kind.INTEGER),
         (_("Columns"), f"{len(run.columns)} / {len(columns_of(model_of(run)))}", Kind.TEXT),
         (_("Exported by"), escape_cell(run.user_name) or _("the system"), Kind.TEXT),
@@ -187,21 +217,12 @@ def _about(run: ExportRun, rows: int) -> list[Line]:
     ]
 
 
-def filter_text(run: ExportRun) -> str:
-    told = [f"{_field_label(model_of(run), name)}: {value}" for name, value in run.filter.items()]
-    return "; ".join(told) or _("everything")
+def filter_text(run: ExportRun, reader) -> str:
+    return "; ".join(import_string(FILTER_WORDS)(model_of(run), run.filter, reader)) or _("everything")
 
 
 def header_text(run: ExportRun) -> str:
     return ", ".join(column.label for column in chosen(model_of(run), run.columns))
-
-
-def _field_label(model: type[models.Model], path: str) -> str:
-    """Of a filter's name as a list's address has it, `status__exact`."""
-    try:
-        return capfirst(str(model._meta.get_field(path.split("__")[0]).verbose_name))
-    except FieldDoesNotExist:
-        return path
 
 
 def _enter(run: ExportRun, user, clients: set[int]) -> None:
@@ -219,6 +240,6 @@ def _enter(run: ExportRun, user, clients: set[int]) -> None:
         return  # of a piece of a file nothing leaves
     try:
         with transaction.atomic():
-            insert_rows(ExportedClient, ["run_id", "client_id"], ((run.pk, key) for key in sorted(clients)))
+            insert_rows(ExportedClient, ["run_id", "client_id"], ((run.pk, key) for key in sorted(clients - {None})))
     except DatabaseError as error:
         logger.error("export %s: not noted whose data went out (%s)", run.pk, type(error).__name__)

@@ -43,7 +43,7 @@ def _number(value: Decimal) -> str:
 
 
 def _moment(value: datetime.datetime) -> str:
-    return f"{_day(value)} {value.hour:02}:{value.minute:02}"
+    return "%d.%d.%d %02d:%02d" % (value.day, value.month, value.year, value.hour, value.minute)  # noqa: UP031 - the quicker
 
 
 def _day(value: datetime.date) -> str:

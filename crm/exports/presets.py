@@ -2,7 +2,9 @@
 shared. What his role does not allow is left out of what he is offered, and said."""
 
 from django.apps import apps
+from django.contrib.admin.views.main import SEARCH_VAR
 from django.db import IntegrityError, transaction
+from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
 
 from crm import exports
@@ -20,6 +22,13 @@ class SentRegularly(CrmError):
     message = _("This preset is sent regularly. End that first.")
 
 
+class SearchIsPrivate(CrmError):
+    message = _(
+        "What this list is searched for may be a name, which everybody would read. Share it without the search, or keep it "
+        "to yourself."
+    )
+
+
 def remember(run: ExportRun) -> None:
     wanted = {"format": run.format, "columns": run.columns}
     ExportChoice.objects.update_or_create(user=run.user, model=run.model, defaults=wanted)
@@ -30,9 +39,14 @@ def last_choice(user, model) -> ExportChoice | None:
 
 
 def of_list(user, model):
-    """His own first."""
+    """His own first; of others none that says what was searched for."""
     found = ExportPreset.objects.visible_to(user).filter(model=model._meta.model_name).select_related("user")
-    return sorted(found, key=lambda preset: preset.user_id != user.pk)
+    shown = [preset for preset in found if preset.user_id == user.pk or not is_searched(preset)]
+    return sorted(shown, key=lambda preset: preset.user_id != user.pk)
+
+
+def is_searched(preset: ExportPreset) -> bool:
+    return bool(QueryDict(preset.query).get(SEARCH_VAR))
 
 
 def usable(user, model, columns: list[str]) -> tuple[list[str], list[str]]:
@@ -47,9 +61,11 @@ def model_of(preset: ExportPreset):
 
 
 def save(preset: ExportPreset, *, by, is_shared: bool) -> ExportPreset:
-    """A new one, or what its owner changed. Raises NotAllowed and NameTaken."""
+    """A new one, or what its owner changed. Raises NotAllowed, SearchIsPrivate and NameTaken."""
     if preset.user_id != by.pk or (is_shared and not preset.is_shared and not by.has_perm(SHARE_RIGHT)):
         raise NotAllowed()
+    if is_shared and is_searched(preset):
+        raise SearchIsPrivate()
     preset.is_shared = is_shared
     try:
         with transaction.atomic():

@@ -71,16 +71,14 @@ def plan(preset: ExportPreset, user, reason: str) -> ExportRun:
 
 
 def _tell(now: datetime.datetime) -> int:
-    """Also of what a killed worker left: the job says that it has ended."""
-    waits = ExportRun.objects.filter(schedule__isnull=False, told_at=None).select_related("job", "schedule__preset")
-    return sum(_tell_of(run, now) for run in waits.order_by("pk"))
+    """Also of what a killed worker left."""
+    waiting.settle(now)
+    ended = ExportRun.objects.filter(schedule__isnull=False, told_at=None).exclude(state__in=waiting.IN_WORK)
+    return sum(_tell_of(run, now) for run in ended.select_related("schedule__preset").order_by("pk"))
 
 
 def _tell_of(run: ExportRun, now: datetime.datetime) -> bool:
-    state = run.job.state if run.state in waiting.IN_WORK and run.job else run.state
-    if state in waiting.IN_WORK and run.job:
-        return False
-    channel, is_ready = run.schedule.channel, state == RunState.DONE
+    channel, is_ready = run.schedule.channel, run.state == RunState.DONE
     with transaction.atomic():
         if not ExportRun.objects.filter(pk=run.pk, told_at=None).update(told_at=now):
             return False

@@ -3,7 +3,7 @@ that only a case has needs no `case.` before it."""
 
 from collections.abc import Iterable
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.utils.translation import gettext_lazy as _
 
 from crm.exceptions import CrmError
@@ -42,16 +42,20 @@ def names(wanted: Iterable[str], user) -> list[str]:
     return [column(each.strip()).name for each in wanted] or [each.name for each in offered(user, Client)]
 
 
-def rows(conditions: Iterable[str], user, names: Iterable[str]) -> tuple[QuerySet, dict[str, str]]:
+def rows(conditions: Iterable[str], user, names: Iterable[str]) -> tuple[QuerySet, dict]:
     """A row a case where one of the columns `names` is of cases, else a row a client; and what the record says of the
     filter. Raises FieldError for an encrypted column, ValidationError for an impossible value."""
-    found, told = with_cases(Client.objects.all(), user), {}
+    asked, told = [], {}
     for written in conditions:
         name, equals, value = written.partition("=")
         if not equals:
             raise UnknownFilter(written=written)
         path, value = _condition(name.strip(), value.strip())
-        found, told[name.strip()] = found.filter(**{path: value}), str(value)
+        asked.append(Q((path, value)))
+        told.setdefault(name.strip(), []).append(str(value))
+    # In one call, or each would be met by another case of the client.
+    found = with_cases(Client.objects.all(), user).filter(*asked)
+    told = {name: said[0] if len(said) == 1 else said for name, said in told.items()}
     if all(is_own(column(name)) for name in names):
         return Client.objects.filter(pk__in=found.values("pk")).order_by("pk"), told
     return found.order_by("pk", f"{CASES}__pk"), told

@@ -7,7 +7,7 @@ from decimal import Decimal
 from django.utils.translation import gettext as _
 
 from crm.exports.columns import Column, Kind
-from crm.models import Lender, Step, User
+from crm.models import DocumentType, Lender, Step, User
 
 # Of each kind the most frequent; the rest in one line.
 MOST = 30
@@ -43,4 +43,4 @@ class Summary:
 
 
 def _is_kind(column: Column) -> bool:
-    return bool(column.field.choices) or column.field.related_model in (Lender, Step, User)
+    return bool(column.field.choices) or column.field.related_model in (DocumentType, Lender, Step, User)

@@ -2,13 +2,16 @@
 number of rows, and only the chosen columns are fetched, so nothing is decrypted that is not in the file. A list of clients
 with columns of their cases has a row for each case, and one for each client without any."""
 
+import contextlib
 import datetime
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from decimal import Decimal
 
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F, FilteredRelation, OuterRef, Q, QuerySet, Subquery, TextField
 from django.db.models.functions import Cast
 from django.db.models.sql.constants import MULTI
@@ -109,20 +112,53 @@ def chunks_of(table) -> Iterator[list[Sequence]]:
 
 def _stored(rows: QuerySet) -> Iterator[list[Sequence]]:
     """The values of `values_list`, a chunk of rows and a list a column at a time: what is encrypted is decrypted together."""
-    compiler = rows.query.get_compiler(rows.db)
     is_chunked = not connections[rows.db].settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
-    results = compiler.execute_sql(MULTI, chunked_fetch=is_chunked, chunk_size=CHUNK)
-    expressions = [selected[0] for selected in compiler.select[: compiler.col_count]]
-    readers = [
-        (at, _reader(expression, converters, compiler.connection))
-        for at, (converters, expression) in compiler.get_converters(expressions).items()
-    ]
-    for chunk in results:
-        columns = list(zip(*chunk, strict=True))
-        for at, read in readers:
-            columns[at] = read(columns[at])
-        if columns:
-            yield columns
+    with _streaming(connections[rows.db]) as connection:
+        compiler = rows.query.get_compiler(connection=connection)
+        results = compiler.execute_sql(MULTI, chunked_fetch=is_chunked, chunk_size=CHUNK)
+        expressions = [selected[0] for selected in compiler.select[: compiler.col_count]]
+        readers = [
+            (at, _reader(expression, converters, connection))
+            for at, (converters, expression) in compiler.get_converters(expressions).items()
+        ]
+        is_shared = connection is connections[rows.db]
+        with contextlib.closing((chunk for chunk in results) if is_shared else _ahead(iter(results))) as chunks:
+            for chunk in chunks:
+                columns = list(zip(*chunk, strict=True))
+                for at, read in readers:
+                    columns[at] = read(columns[at])
+                if columns:
+                    yield columns
+
+
+@contextlib.contextmanager
+def _streaming(connection: BaseDatabaseWrapper) -> Iterator[BaseDatabaseWrapper]:
+    """Outside a transaction PostgreSQL runs a query to its end, and stores what it found, before it gives the first row; and
+    the file's own pieces are written meanwhile. So there the rows come by a connection of their own, in its transaction.
+    A pool has none to spare: two to a request would wait for each other."""
+    if (
+        connection.vendor != "postgresql"
+        or connection.in_atomic_block
+        or connection.settings_dict["OPTIONS"].get("pool")
+    ):
+        yield connection
+        return
+    own = connection.copy()
+    own.inc_thread_sharing()
+    try:
+        own.set_autocommit(False)
+        yield own
+    finally:
+        own.close()
+
+
+def _ahead(chunks: Iterator) -> Iterator:
+    """The next one is fetched while this one is worked on."""
+    with ThreadPoolExecutor(1) as fetcher:
+        waits = fetcher.submit(next, chunks, None)
+        while (chunk := waits.result()) is not None:
+            waits = fetcher.submit(next, chunks, None)
+            yield chunk
 
 
 def _reader(expression, converters, connection) -> Callable[[Sequence], Sequence]:

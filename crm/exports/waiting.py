@@ -16,7 +16,7 @@ from crm import jobs
 from crm.choices import QueueName, RunState
 from crm.encryption import decrypt_bytes, encrypt_bytes
 from crm.exceptions import CrmError, NotAllowed
-from crm.exports import fill
+from crm.exports import fill, give_up
 from crm.models import ExportPiece, ExportRun, JobRun
 
 JOB = "make_export"
@@ -26,6 +26,8 @@ KEPT_FOR = datetime.timedelta(days=7)
 # Of one person: others wait in the same queue.
 MOST_AT_ONCE = 3
 IN_WORK = (RunState.QUEUED, RunState.RUNNING)
+# Longer than this no page and no command makes a file.
+LONGEST = datetime.timedelta(days=1)
 # A list's filter is understood by the list alone, which is an edge: the function takes the run and returns its rows.
 ROWS_OF = "crm.admin.exports.rows_of"
 
@@ -72,6 +74,33 @@ def make(progress: jobs.Progress) -> dict:
     return {"rows": run.rows}
 
 
+def cancel(run: ExportRun, *, by) -> None:
+    """One that waits ends at once, one that is being made at its next chunk. Raises jobs.NotRunnable."""
+    if run.job is None:
+        raise jobs.NotRunnable()
+    jobs.cancel(run.job, by=by)
+    settle(timezone.now())
+
+
+def settle(now: datetime.datetime) -> int:
+    """Ends the records of what is not made any more: its job was cancelled or given up, or who made it was killed."""
+    gone = Q(job=None, created_at__lt=now - LONGEST) | Q(job__isnull=False) & ~Q(job__state__in=IN_WORK)
+    left = ExportRun.objects.filter(gone, state__in=IN_WORK).select_related("job", "user").order_by("pk")
+    return sum(_settle(run, now) for run in left)
+
+
+def _settle(run: ExportRun, now: datetime.datetime) -> bool:
+    with translation.override(run.user and run.user.language):
+        return give_up(run, message=said(run), at=now)
+
+
+def said(run: ExportRun) -> str:
+    """Why there is no file. A job keeps it in the words of whoever cancelled; here in the reader's."""
+    if run.job is None:
+        return run.message
+    return str(jobs.Cancelled()) if run.job.is_cancelled else run.job.message
+
+
 def _drop(pieces) -> int:
     return pieces.order_by()._raw_delete(pieces.db)
 
@@ -91,6 +120,7 @@ def piece(run: ExportRun, number: int) -> bytes:
 
 def tidy(now: datetime.datetime) -> int:
     """Files that nobody fetched in time, and pieces of which no file will ever be; the record of the export stays."""
+    settle(now)
     old = Q(run__kept_until__lt=now)
     abandoned = ~Q(run__state=RunState.DONE) & (Q(run__job=None) | ~Q(run__job__state__in=IN_WORK))
     keys = ExportPiece.objects.filter(old | abandoned).order_by().values_list("pk", flat=True)

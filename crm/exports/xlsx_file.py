@@ -19,7 +19,8 @@ from crm.exports.columns import Column, Kind
 from crm.exports.tables import Table, chunks_of
 
 MAX_ROWS = 1_048_575  # beside the header
-_DAY_ZERO = datetime.date(1899, 12, 30).toordinal()
+_MIDNIGHT_ZERO, _DAY = datetime.datetime(1899, 12, 30), datetime.timedelta(days=1)
+_DAY_ZERO = _MIDNIGHT_ZERO.toordinal()
 # Excel believes in 29 February 1900, so earlier days would shift by one; they go out as text.
 FIRST_DAY = datetime.date(1900, 3, 1)
 
@@ -36,20 +37,23 @@ _FORMATS = {
     Kind.MOMENT: r"d\.m\.yyyy\ h:mm",
 }
 _STYLES = {kind: number for number, kind in enumerate(_FORMATS, start=2)}
+# As what a value of its own kind is written: a text that somebody corrects stays one, with its zeros.
+_OWN = {str: Kind.CODE, datetime.date: Kind.DATE, datetime.datetime: Kind.MOMENT}
 _FIRST_FORMAT_ID = 164  # lower ones are built in
 
 # What XML cannot say is written _xHHHH_, so a text that looks like that is escaped too.
 _UNWRITABLE = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]|_(?=x[0-9a-fA-F]{4}_)")
 _TO_ESCAPE = re.compile(f"[&<>]|{_UNWRITABLE.pattern}")
 COMPRESSION = 4
-_NOTHING = {type(None)}
-_TEXTS, _NUMBERS = {str, *_NOTHING}, {Decimal, int, *_NOTHING}
+_NUMBERS = {Decimal, int}
+_NUMBER_END, _TEXT_END = "</v></c>", "</t></is></c>"
 # An import reads it; nobody else needs to see it.
 _HIDDEN = ' hidden="1"'
 _XML = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
 _MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 _OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
 _PACKAGE = "http://schemas.openxmlformats.org/package/2006"
+_TABLE = "tables/table1.xml"
 _TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml"
 
 
@@ -57,9 +61,17 @@ class TooManyRows(CrmError):
     message = _("A workbook holds at most %(limit)s rows. Narrow the filter, or export CSV.")
 
 
-def write(table: Table, target: BinaryIO, *, checks: str = "", beside: Mapping[str, str] | None = None) -> int:
+def write(
+    table: Table,
+    target: BinaryIO,
+    *,
+    checks: str = "",
+    beside: Mapping[str, str] | None = None,
+    is_table: bool = True,
+) -> int:
     """Returns the number of rows. Raises TooManyRows; the target is then only a piece of a file. `checks` are the rules of
-    the table's cells, `beside` more sheets by their titles, both as XML."""
+    the table's cells, `beside` more sheets by their titles, both as XML. Headers of a real table are all different, and none
+    is empty."""
     packed = _Packed()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=COMPRESSION) as archive:
         rows, summary = 0, table.summary()
@@ -80,14 +92,17 @@ def write(table: Table, target: BinaryIO, *, checks: str = "", beside: Mapping[s
                 waits = packer.submit(sheet.write, xml)
             if waits:
                 waits.result()
-            end = f'</sheetData>{checks}<tableParts count="1"><tablePart r:id="rId1"/></tableParts></worksheet>'
-            sheet.write(end.encode())
+            # A table has a row below its header, were it an empty one.
+            corner = f"{column_letters(len(table.columns) - 1)}{max(rows, 1) + 1}"
+            end = '<tableParts count="1"><tablePart r:id="rId1"/></tableParts>'
+            if not is_table:
+                end, checks = "", f'<autoFilter ref="A1:{corner}"/>{checks}'
+            sheet.write(f"</sheetData>{checks}{end}</worksheet>".encode())
         others = {_("Summary"): summary.lines(rows)} if summary else {}
         others |= {_("Info"): table.about(rows)}
         beside = {title: _small_sheet(lines) for title, lines in others.items()} | dict(beside or {})
-        # A table has a row below its header, were it an empty one.
-        corner = f"{column_letters(len(table.columns) - 1)}{max(rows, 1) + 1}"
-        parts = _parts([_("Data"), *beside], table.header, corner)
+        of_table = _table_parts(table.header, corner) if is_table else {}
+        parts = _parts([_("Data"), *beside], has_table=is_table) | of_table
         parts |= {_sheet_path(number): xml for number, xml in enumerate(beside.values(), start=2)}
         for name, xml in parts.items():
             archive.writestr(name, _XML + xml)
@@ -146,7 +161,7 @@ def _sheet_start(table: Table) -> str:
 def _rows(table: Table, columns: list[Sequence], first: int) -> bytes:
     numbers = range(first, first + len(columns[0]))
     cells = [
-        _cells(column_letters(index), _style(column), numbers, values)
+        (_own_cells if column.kind == Kind.ANY else _cells)(column_letters(index), _style(column), numbers, values)
         for index, (column, values) in enumerate(zip(table.columns, columns, strict=True))
     ]
     rows = [
@@ -156,25 +171,41 @@ def _rows(table: Table, columns: list[Sequence], first: int) -> bytes:
 
 
 def _cells(letters: str, style: int, numbers: range, values: Sequence) -> list[str]:
-    kinds = set(map(type, values))
-    if kinds <= _NOTHING:
-        return [""] * len(values)
-    if kinds <= _TEXTS:
-        tails = {value: _text_tail(value, _text_style(style)) for value in set(values) if value}
+    kinds = set(map(type, values)) - {type(None)}
+    head, tail, written = f'<c r="{letters}', f'" s="{style}"><v>', values
+    if kinds == {str}:
+        tail, end, written = _text_head(_text_style(style)), _TEXT_END, _texts(values)
+    elif kinds <= _NUMBERS:
+        end = _NUMBER_END
+    elif kinds == {datetime.date} and min(filter(None, values)) >= FIRST_DAY:
+        end, written = _NUMBER_END, [value and value.toordinal() - _DAY_ZERO for value in values]
+    elif kinds == {datetime.datetime}:
+        end, written = _NUMBER_END, [value and _moment(value) for value in values]
+    else:
         return [
-            f'<c r="{letters}{number}{tails[value]}' if value else ""
-            for number, value in zip(numbers, values, strict=True)
-        ]
-    if kinds <= _NUMBERS:
-        head, tail = f'<c r="{letters}', f'" s="{style}"><v>'
-        return [
-            "" if value is None else f"{head}{number}{tail}{value}</v></c>"
+            "" if value is None or value == "" else _cell(f"{letters}{number}", value, style)
             for number, value in zip(numbers, values, strict=True)
         ]
     return [
-        "" if value is None or value == "" else _cell(f"{letters}{number}", value, style)
+        "" if value is None else f"{head}{number}{tail}{value}{end}"
+        for number, value in zip(numbers, written, strict=True)
+    ]
+
+
+def _own_cells(letters: str, _style: int, numbers: range, values: Sequence) -> list[str]:
+    return [
+        "" if value is None else _cell(f"{letters}{number}", value, _STYLES.get(_OWN.get(type(value)), PLAIN_STYLE))
         for number, value in zip(numbers, values, strict=True)
     ]
+
+
+def _texts(values: Sequence[str | None]) -> Sequence[str | None]:
+    """As XML writes them; in most columns nothing needs a change."""
+    distinct = set(values)
+    if not _TO_ESCAPE.search("".join(filter(None, distinct))) and "" not in distinct:
+        return values
+    written = {value: _written(value) if value else None for value in distinct}
+    return [written[value] for value in values]
 
 
 def _style(column: Column) -> int:
@@ -192,9 +223,7 @@ def _cell(place: str, value, style: int) -> str:
     if isinstance(value, Decimal):
         return f'<c r="{place}" s="{style}"><v>{value:f}</v></c>'
     if isinstance(value, datetime.datetime):
-        seconds = value.hour * 3600 + value.minute * 60 + value.second + value.microsecond / 1_000_000
-        days = value.toordinal() - _DAY_ZERO + seconds / 86_400
-        return f'<c r="{place}" s="{style}"><v>{days:.10f}</v></c>'
+        return f'<c r="{place}" s="{style}"><v>{_moment(value)}</v></c>'
     if isinstance(value, datetime.date):
         if value < FIRST_DAY:
             return _text_cell(place, f"{value.day}.{value.month}.{value.year}", PLAIN_STYLE)
@@ -202,14 +231,21 @@ def _cell(place: str, value, style: int) -> str:
     return f'<c r="{place}" s="{style}"><v>{value}</v></c>'
 
 
+def _moment(value: datetime.datetime) -> str:
+    return f"{(value.replace(tzinfo=None) - _MIDNIGHT_ZERO) / _DAY:.10f}"
+
+
 def _text_cell(place: str, text: str, style: int) -> str:
-    return f'<c r="{place}{_text_tail(text, style)}'
+    return f'<c r="{place}{_text_head(style)}{_written(text)}{_TEXT_END}'
 
 
-def _text_tail(text: str, style: int) -> str:
-    written = escape(_escaped(text)) if _TO_ESCAPE.search(text) else text
+def _text_head(style: int) -> str:
     # Inline, since a table of shared strings would have to wait in memory for the last row.
-    return f'" s="{style}" t="inlineStr"><is><t xml:space="preserve">{written}</t></is></c>'
+    return f'" s="{style}" t="inlineStr"><is><t xml:space="preserve">'
+
+
+def _written(text: str) -> str:
+    return escape(_escaped(text)) if _TO_ESCAPE.search(text) else text
 
 
 def _small_sheet(lines: Iterable[tuple]) -> str:
@@ -254,8 +290,27 @@ def _escaped(text: str) -> str:
     return _UNWRITABLE.sub(lambda found: f"_x{ord(found[0]):04X}_", text)
 
 
-def _parts(titles: list[str], header: list[str], corner: str) -> dict[str, str]:
-    """The other parts of the package; `corner` is the last cell of the table."""
+def _table_parts(header: list[str], corner: str) -> dict[str, str]:
+    """`corner` is the last cell of the table."""
+    columns = "".join(
+        f'<tableColumn id="{number}" name={quoteattr(_escaped(label))}/>' for number, label in enumerate(header, 1)
+    )
+    return {
+        "xl/worksheets/_rels/sheet1.xml.rels": (
+            f'<Relationships xmlns="{_PACKAGE}/relationships">'
+            f'<Relationship Id="rId1" Type="{_OFFICE}/table" Target="../{_TABLE}"/></Relationships>'
+        ),
+        f"xl/{_TABLE}": (
+            f'<table xmlns="{_MAIN}" id="1" name="Data" displayName="Data" ref="A1:{corner}" totalsRowShown="0">'
+            f'<autoFilter ref="A1:{corner}"/><tableColumns count="{len(header)}">{columns}</tableColumns>'
+            '<tableStyleInfo name="TableStyleLight1" showFirstColumn="0" showLastColumn="0" showRowStripes="1" '
+            'showColumnStripes="0"/></table>'
+        ),
+    }
+
+
+def _parts(titles: list[str], *, has_table: bool) -> dict[str, str]:
+    """The other parts of the package."""
     numbers = range(1, len(titles) + 1)
     sheets = "".join(
         f'<sheet name={quoteattr(sheet_name(str(title)))} sheetId="{number}" r:id="rId{number}"/>'
@@ -268,9 +323,7 @@ def _parts(titles: list[str], header: list[str], corner: str) -> dict[str, str]:
     kinds = "".join(
         f'<Override PartName="/{_sheet_path(number)}" ContentType="{_TYPE}.worksheet+xml"/>' for number in numbers
     )
-    columns = "".join(
-        f'<tableColumn id="{number}" name={quoteattr(_escaped(label))}/>' for number, label in enumerate(header, 1)
-    )
+    table = f'<Override PartName="/xl/{_TABLE}" ContentType="{_TYPE}.table+xml"/>' if has_table else ""
     formats = "".join(
         f'<numFmt numFmtId="{number}" formatCode={quoteattr(code)}/>'
         for number, code in enumerate(_FORMATS.values(), start=_FIRST_FORMAT_ID)
@@ -285,8 +338,7 @@ def _parts(titles: list[str], header: list[str], corner: str) -> dict[str, str]:
             '<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
             '<Default Extension="xml" ContentType="application/xml"/>'
             f'<Override PartName="/xl/workbook.xml" ContentType="{_TYPE}.sheet.main+xml"/>{kinds}'
-            f'<Override PartName="/xl/tables/table1.xml" ContentType="{_TYPE}.table+xml"/>'
-            f'<Override PartName="/xl/styles.xml" ContentType="{_TYPE}.styles+xml"/></Types>'
+            f'{table}<Override PartName="/xl/styles.xml" ContentType="{_TYPE}.styles+xml"/></Types>'
         ),
         "_rels/.rels": (
             f'<Relationships xmlns="{_PACKAGE}/relationships">'
@@ -296,16 +348,6 @@ def _parts(titles: list[str], header: list[str], corner: str) -> dict[str, str]:
         "xl/_rels/workbook.xml.rels": (
             f'<Relationships xmlns="{_PACKAGE}/relationships">{relations}'
             f'<Relationship Id="rId{len(titles) + 1}" Type="{_OFFICE}/styles" Target="styles.xml"/></Relationships>'
-        ),
-        "xl/worksheets/_rels/sheet1.xml.rels": (
-            f'<Relationships xmlns="{_PACKAGE}/relationships">'
-            f'<Relationship Id="rId1" Type="{_OFFICE}/table" Target="../tables/table1.xml"/></Relationships>'
-        ),
-        "xl/tables/table1.xml": (
-            f'<table xmlns="{_MAIN}" id="1" name="Data" displayName="Data" ref="A1:{corner}" totalsRowShown="0">'
-            f'<autoFilter ref="A1:{corner}"/><tableColumns count="{len(header)}">{columns}</tableColumns>'
-            '<tableStyleInfo name="TableStyleLight1" showFirstColumn="0" showLastColumn="0" showRowStripes="1" '
-            'showColumnStripes="0"/></table>'
         ),
         "xl/styles.xml": (
             f'<styleSheet xmlns="{_MAIN}"><numFmts count="{len(_FORMATS)}">{formats}</numFmts>'

@@ -41,6 +41,14 @@ def insert_rows(model: type[models.Model], names: list[str], rows: Iterable[tupl
             cursor.executemany(statement, chunk)
 
 
+def refresh_statistics(*tables: type[models.Model]) -> None:
+    """After many rows, or else PostgreSQL plans for the table as it was: for a minute, and for ever where nothing analyses."""
+    if connection.vendor == "postgresql":
+        names = ", ".join(connection.ops.quote_name(table._meta.db_table) for table in tables)
+        with connection.cursor() as cursor:
+            cursor.execute(f"ANALYZE {names}")
+
+
 def stored(model: type[models.Model], names: list[str]) -> Callable[[str, object], object]:
     """A function of attribute name and value: what the column holds of it. Encrypts where the field does."""
     fields = {name: model._meta.get_field(name) for name in names}

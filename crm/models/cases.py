@@ -181,6 +181,7 @@ class CaseParty(CrmModel):
     class Meta:
         verbose_name = _("party")
         verbose_name_plural = _("parties")
+        permissions = [("export_caseparty", "Can export parties")]
         constraints = [models.UniqueConstraint(fields=["case", "client"], name="case_party_unique")]
 
     def __str__(self) -> str:
@@ -201,6 +202,7 @@ class Property(CrmModel):
     class Meta:
         verbose_name = _("property")
         verbose_name_plural = _("properties")
+        permissions = [("export_property", "Can export properties")]
 
     def __str__(self) -> str:
         return str(self.get_kind_display())
@@ -219,6 +221,7 @@ class Commission(CrmModel, Stamped):
     class Meta:
         verbose_name = _("commission")
         verbose_name_plural = _("commissions")
+        permissions = [("export_commission", "Can export commissions")]
 
     def __str__(self) -> str:
         return f"{self.case_id}"
@@ -246,6 +249,7 @@ class FinanceItem(CrmModel):
     class Meta:
         verbose_name = _("income or liability")
         verbose_name_plural = _("incomes and liabilities")
+        permissions = [("export_financeitem", "Can export incomes and liabilities")]
 
     def __str__(self) -> str:
         return str(self.get_kind_display())

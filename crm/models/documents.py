@@ -45,6 +45,7 @@ class Document(CrmModel, Stamped):
     class Meta:
         verbose_name = _("document")
         verbose_name_plural = _("documents")
+        permissions = [("export_document", "Can export documents")]
 
     def __str__(self) -> str:
         return str(self.type)
@@ -75,6 +76,7 @@ class Note(CrmModel):
     class Meta:
         verbose_name = _("note")
         verbose_name_plural = _("notes")
+        permissions = [("export_note", "Can export notes")]
         ordering = ["-created_at", "-pk"]
 
     def __str__(self) -> str:

@@ -9,12 +9,23 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from crm.choices import Language, MessageKind, MessageState
+from crm.choices import Language, MessageKind, MessageState, SendingTrouble, Withheld
 from crm.encryption import EncryptedEmailField, EncryptedTextField
 from crm.models.base import CrmModel, CrmQuerySet, Stamped
 from crm.models.cases import Case
 
 TO_SEND = (MessageState.WAITING, MessageState.FAILED)
+# What somebody sends himself to see a text. No MessageKind: nothing counts it, and nothing waits for its link.
+TEST = "test"
+
+
+def kind_label(kind: str) -> str:
+    return str(_("Test of a text") if kind == TEST else dict(MessageKind.choices).get(kind, kind))
+
+
+def error_label(error: str) -> str:
+    """The server's numbers, or why we do not send it."""
+    return str(dict(Withheld.choices + SendingTrouble.choices).get(error, error))
 
 
 class MessageLogQuerySet(CrmQuerySet):
@@ -70,7 +81,10 @@ class MessageLog(Stamped):
         verbose_name = _("message")
         verbose_name_plural = _("messages")
         ordering = ["-created_at"]
-        permissions = [("resend_message", "Can send messages again")]
+        permissions = [
+            ("resend_message", "Can send messages again"),
+            ("export_messagelog", "Can export messages"),
+        ]
         indexes = [
             models.Index(fields=["next_try_at"], name="message_to_send", condition=Q(state__in=["waiting", "failed"])),
             models.Index(fields=["recipient_digest"], name="message_recipient"),

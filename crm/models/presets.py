@@ -110,7 +110,8 @@ class ExportSchedule(CrmModel):
             raise ValidationError({"day": _("A day from 1 to %(most)s.") % {"most": most}})
 
     def save(self, **kwargs):
-        if not self.is_paused and ExportSchedule.objects.filter(pk=self.pk, is_paused=True).exists():
+        as_it_runs = ExportSchedule.objects.filter(pk=self.pk, is_paused=False, rhythm=self.rhythm, day=self.day)
+        if self.pk and not self.is_paused and not as_it_runs.exists():
             self.since = timezone.localdate()
             if kwargs.get("update_fields") is not None:
                 kwargs["update_fields"] = {*kwargs["update_fields"], "since"}

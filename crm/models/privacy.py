@@ -22,6 +22,7 @@ class Consent(CrmModel):
     class Meta:
         verbose_name = _("consent")
         verbose_name_plural = _("consents")
+        permissions = [("export_consent", "Can export consents")]
 
     def __str__(self) -> str:
         return str(self.get_purpose_display())
@@ -52,6 +53,7 @@ class Identification(CrmModel):
     class Meta:
         verbose_name = _("identification")
         verbose_name_plural = _("identifications")
+        permissions = [("export_identification", "Can export identifications")]
 
     def __str__(self) -> str:
         return str(self.get_method_display())

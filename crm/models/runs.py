@@ -133,6 +133,8 @@ class ExportRun(Run):
     slot = models.CharField(max_length=10, blank=True, editable=False)
     told_at = models.DateTimeField(null=True, blank=True, editable=False)
     kept_until = models.DateTimeField(_("file kept until"), null=True, blank=True)
+    # Of one made for who saw every case then: who sees fewer today is not given the file.
+    saw_all_cases = models.BooleanField(default=True, editable=False)
 
     class Meta(Run.Meta):
         verbose_name = _("export")

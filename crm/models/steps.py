@@ -85,6 +85,7 @@ class CaseStep(CrmModel):
     class Meta:
         verbose_name = _("step of a case")
         verbose_name_plural = _("steps of cases")
+        permissions = [("export_casestep", "Can export steps of cases")]
         ordering = ["case", "step__number", "step"]
         constraints = [
             models.UniqueConstraint(fields=["case", "step"], name="case_step_unique"),

@@ -315,6 +315,19 @@ def test_old_runs_of_short_rhythms_go_first(monkeypatch):
     }  # fmt: skip
 
 
+NAMING = [each.field for each in JobRun._meta.get_fields(include_hidden=True) if each.one_to_many]
+
+
+@pytest.mark.parametrize("field", NAMING, ids=str)
+def test_an_old_run_goes_though_a_record_names_it(db, field):
+    now = at(2026, 3, 10, 8)
+    run = JobRun.objects.create(name="write_import", slot="1", due_at=now - 401 * DAY, state=RunState.DONE)
+    record = field.model.objects.create(**{field.name: run})
+    assert schedules.tidy(now) == 1
+    connection.check_constraints()
+    assert getattr(field.model.objects.get(pk=record.pk), field.attname) is None
+
+
 # --- The jobs ---
 
 

@@ -1,5 +1,6 @@
 """`manage.py export_clients FILE.xlsx|.csv`: what the admin's export does, for any number of rows."""
 
+import contextlib
 from pathlib import Path
 
 from django.core.exceptions import FieldError, ValidationError
@@ -11,6 +12,9 @@ from crm.exceptions import CrmError
 from crm.exports import selection
 from crm.models import User, operation
 
+# A CSV has no place of its own for it that an import would not read.
+NUMBER = "{number}"
+
 
 class Command(BaseCommand):
     help = (
@@ -19,7 +23,7 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser):
-        parser.add_argument("file", type=Path, help="its ending says the format: .xlsx or .csv")
+        parser.add_argument("file", type=Path, help=f"ends in .xlsx or .csv; {NUMBER} becomes the number of the record")
         parser.add_argument("--filter", action="append", default=[], metavar="NAME=VALUE", help="such as status=open")
         parser.add_argument("--columns", metavar="NAME,NAME", help="field names; every column by default")
         parser.add_argument("--machine", action="store_true", help="CSV with commas, ISO dates and values as stored")
@@ -34,20 +38,37 @@ class Command(BaseCommand):
             person = User.objects.get(username=user) if user else None
             names = selection.names(columns.split(",") if columns else (), person)
             rows, filtered_by = selection.rows(filter, person, names)
-            with operation(Source.COMMAND, user=person):
-                file.touch(mode=0o600, exist_ok=False)
-                with file.open("w+b") as target:
-                    run = exports.write(
-                        rows, target, file_format=file_format, user=person, columns=names, filtered_by=filtered_by,
-                        reason=reason,
-                    )  # fmt: skip
+            with operation(Source.COMMAND, user=person), _new(file) as target:
+                run = exports.write(
+                    rows, target, file_format=file_format, user=person, columns=names, filtered_by=filtered_by,
+                    reason=reason,
+                )  # fmt: skip
+                file = _numbered(file, run.pk)
         except FileExistsError as error:
-            raise CommandError(f"{file} is there already.") from error
+            raise CommandError(f"{error.filename} is there already.") from error
         except (FieldError, ValidationError, ValueError) as error:
             raise CommandError(f"This filter cannot be used: {error}") from error
-        except CrmError as error:
-            file.unlink(missing_ok=True)
+        except (CrmError, User.DoesNotExist, OSError) as error:
             raise CommandError(str(error)) from error
-        except (User.DoesNotExist, OSError) as error:
-            raise CommandError(str(error)) from error
-        self.stdout.write(f"{run.rows} rows: {file}")
+        self.stdout.write(f"{run.rows} rows: {file} (export {run.pk})")
+
+
+@contextlib.contextmanager
+def _new(file: Path):
+    """Its owner's alone, and gone again where it did not become whole. Raises FileExistsError: an older one stays."""
+    file.touch(mode=0o600, exist_ok=False)
+    try:
+        with file.open("w+b") as target:
+            yield target
+    except BaseException:
+        file.unlink(missing_ok=True)
+        raise
+
+
+def _numbered(file: Path, number: int) -> Path:
+    """Raises FileExistsError."""
+    named = file.with_name(file.name.replace(NUMBER, str(number)))
+    if named != file:
+        named.touch(exist_ok=False)
+        file.replace(named)
+    return named

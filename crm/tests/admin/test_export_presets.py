@@ -135,6 +135,39 @@ def test_a_shared_preset_is_used_and_copied_but_not_changed_by_others(browse, ma
     assert browser.post(page_of(preset), {"_delete_preset": ""}).status_code == 403
 
 
+SEARCHED = "What this list is searched for may be a name, which everybody would read."
+
+
+def test_what_was_searched_for_is_not_shared(browse, manager, adviser):
+    browser = browse(manager)
+    response, preset = saved(browser, "Ours", at=f"{EXPORT}?q=Tajny", is_shared="on")
+    assert (preset, response.context["form"].errors["is_shared"][0].startswith(SEARCHED)) == (None, True)
+    assert '<details class="ie-preset" open>' in response.content.decode()  # where it is said
+    _response, preset = saved(browser, "Mine", at=f"{EXPORT}?q=Tajny")
+    response = browser.post(f"{page_of(preset)}?q=Tajny", chosen(preset_name="Mine", is_shared="on", _save_preset=""))
+    preset.refresh_from_db()
+    assert (preset.is_shared, SEARCHED in response.content.decode()) == (False, True)
+    browser.post(f"{page_of(preset)}?q=", chosen(preset_name="Mine", is_shared="on", _save_preset=""))
+    assert "Mine" in browse(adviser).get(EXPORT).content.decode()
+
+
+def test_one_that_lost_the_right_to_share_keeps_no_searched_one_shared(browse, manager):
+    browser = browse(manager)
+    _response, preset = saved(browser, "Ours", is_shared="on")
+    manager.groups.get().permissions.remove(Permission.objects.get(codename="share_exportpreset"))
+    response = browser.post(f"{page_of(preset)}?q=Tajny", chosen(preset_name="Ours", _save_preset=""))
+    assert SEARCHED in response.content.decode()
+    assert ExportPreset.objects.get().query == ""
+
+
+def test_of_an_older_shared_one_nobody_reads_what_it_searches_for(browse, manager, adviser):
+    ExportPreset.objects.create(
+        user=manager, name="Ours", model="client", format="csv", query="q=Tajny", is_shared=True
+    )
+    assert "Tajny" in browse(manager).get(EXPORT).content.decode()
+    assert "Tajny" not in browse(adviser).get(EXPORT).content.decode()
+
+
 def test_only_who_may_share_does(browse, adviser):
     browser = browse(adviser)
     assert "is_shared" not in browser.get(EXPORT).context["form"].fields

@@ -4,7 +4,9 @@ import datetime
 from zoneinfo import ZoneInfo
 
 import pytest
+import time_machine
 from django.conf import settings
+from django.contrib.auth.models import Permission
 from django.db import connection
 from django.db.models import QuerySet
 from django.test import override_settings
@@ -84,6 +86,29 @@ def test_the_days_before_it_was_made_or_unpaused_are_none_of_its_own(manager):
     schedule.is_paused = False
     schedule.save()
     assert schedule.since == timezone.localdate()
+
+
+@pytest.mark.parametrize("values", [{"day": 3}, {"rhythm": "weekly", "day": 1}])
+def test_a_day_that_is_over_is_not_made_up_for_when_the_rhythm_is_changed(manager, values):
+    schedule = make(manager, rhythm="monthly", day=28)
+    with time_machine.travel(at(20), tick=False):
+        for name, value in values.items():
+            setattr(schedule, name, value)
+        schedule.save()
+        assert schedule.since == datetime.date(2026, 3, 20)
+        assert regular.send(at(20))["ordered"] == 0
+    schedule.channel = "mail"
+    schedule.save()
+    assert schedule.since == datetime.date(2026, 3, 20)
+
+
+def test_one_that_is_moved_to_today_comes_today(manager):
+    schedule = make(manager, rhythm="monthly", day=28)
+    with time_machine.travel(at(20), tick=False):
+        schedule.day = 20
+        schedule.save(update_fields=["day"])
+        schedule.refresh_from_db()
+        assert (schedule.since.day, regular.send(at(20))["ordered"]) == (20, 1)
 
 
 def test_of_two_workers_at_once_one_orders_it(manager, monkeypatch):
@@ -173,6 +198,17 @@ def test_what_his_rights_do_not_allow_any_more_is_told_as_failed(adviser, change
     assert Notice.objects.get().kind == "export_failed"
     regular.send(at(2, 7))
     assert ExportRun.objects.count() == Notice.objects.count() == 1
+
+
+def test_a_file_that_was_sent_is_not_given_to_who_lost_a_right_since(browse, manager):
+    make(manager, columns=["birth_number"], reason="The bank asks")
+    regular.send(at(2))
+    run = ExportRun.objects.get()
+    work(run)
+    url = reverse("admin:crm_exportrun_file", args=[run.pk])
+    assert browse(manager).get(url).status_code == 200
+    manager.groups.get().permissions.remove(Permission.objects.get(codename="export_sensitive"))
+    assert browse(manager).get(url).status_code == 403
 
 
 def test_a_job_that_was_given_up_is_told_as_failed(manager):

@@ -280,6 +280,51 @@ def test_who_may_no_longer_export_does_not_fetch_either(long_list, manager):
     assert fetch(long_list, run).status_code == 403
 
 
+def take(user, codename):
+    user.groups.get().permissions.remove(Permission.objects.get(codename=codename))
+
+
+def of_less(user):
+    roles.assign(user, roles.ADVISER)
+
+
+@pytest.mark.parametrize(
+    ("columns", "change"),
+    [
+        (["birth_number"], lambda user: take(user, "export_sensitive")),
+        (["full_name", "case.status"], lambda user: take(user, "export_case")),
+        (["full_name"], lambda user: take(user, "export_client")),
+        (["full_name"], of_less),
+    ],
+)
+def test_a_right_that_was_taken_away_holds_for_files_that_wait(long_list, manager, settings, columns, change):
+    settings.ADVISER_SCOPE = "own"
+    long_list.post(f"{EXPORT}?citizenship=CZ", chosen(*columns, reason="The bank asks"))
+    run = ExportRun.objects.get()
+    work(run)
+    page, listed = (
+        reverse(f"admin:crm_exportrun_{name}", args=args) for name, args in (("change", [run.pk]), ("changelist", []))
+    )
+    url = reverse("admin:crm_exportrun_file", args=[run.pk])
+    assert [url in long_list.get(each).content.decode() for each in (page, listed)] == [True, True]
+    change(manager)
+    assert fetch(long_list, run).status_code == 403
+    shown = [long_list.get(each).content.decode() for each in (page, listed)]
+    assert [url in each for each in shown] == [False, False]
+    assert "Your role may no longer have this file." in shown[0]
+
+
+@override_settings(ADVISER_SCOPE="own")
+def test_whoever_sees_own_cases_fetches_what_was_made_of_them(browse, adviser, monkeypatch):
+    monkeypatch.setattr(pages, "MOST_ROWS", 0)
+    factories.make_case(adviser=adviser)
+    browser = browse(adviser)
+    browser.post(EXPORT, chosen())
+    run = ExportRun.objects.get()
+    work(run)
+    assert fetch(browser, run).status_code == 200
+
+
 @pytest.mark.parametrize("left", ["is_active", "role"])
 def test_nothing_is_made_for_who_left_meanwhile(long_list, manager, left):
     long_list.post(f"{EXPORT}?citizenship=CZ", chosen())
@@ -299,6 +344,58 @@ def test_a_waiting_export_is_cancelled(long_list):
     assert "ended without a file. Cancelled." in " ".join(response.content.decode().split())
     work(run)
     assert run.pieces.count() == 0
+
+
+def killed(run):
+    JobRun.objects.update(state=RunState.FAILED, message="The worker was killed.")
+
+
+def cancelled_elsewhere(run):
+    jobs.cancel(run.job, by=None)
+
+
+def cancelled(run):
+    waiting.cancel(run, by=run.user)
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [(killed, "The worker was killed."), (cancelled_elsewhere, "Cancelled."), (cancelled, "Cancelled.")],
+)
+def test_the_record_of_an_export_without_a_file_ends_too(long_list, end, said):
+    long_list.post(f"{EXPORT}?citizenship=CZ", chosen())
+    run = ExportRun.objects.get()
+    assert waiting.settle(timezone.now()) == 0  # it may still be made
+    end(run)
+    assert waiting.settle(timezone.now()) == (end is not cancelled)
+    assert waiting.settle(timezone.now()) == 0
+    run.refresh_from_db()
+    assert (run.state, run.message, run.finished_at is None) == (RunState.FAILED, said, False)
+    entry = AuditEntry.objects.get(kind="export")
+    assert (entry.user_id, '"state": "failed"' in entry.detail) == (run.user_id, True)
+
+
+def test_an_export_that_was_cancelled_can_be_made_after_all(long_list, manager):
+    long_list.post(f"{EXPORT}?citizenship=CZ", chosen())
+    run = ExportRun.objects.get()
+    waiting.cancel(run, by=manager)
+    jobs.retry(run.job, by=manager)
+    work(run)
+    assert (run.state, run.message, fetch(long_list, run).status_code) == (RunState.DONE, "", 200)
+
+
+def test_what_a_killed_page_left_ends_after_a_day(db):
+    run = ExportRun.objects.create(model="client", format=CSV, state=RunState.RUNNING)
+    assert waiting.settle(run.created_at + datetime.timedelta(hours=23)) == 0
+    assert waiting.settle(run.created_at + datetime.timedelta(hours=25)) == 1
+
+
+def test_an_export_whose_job_is_forgotten_waits_for_nothing(long_list):
+    long_list.post(f"{EXPORT}?citizenship=CZ", chosen())
+    ExportRun.objects.update(job=None)
+    run = ExportRun.objects.get()
+    page = long_list.get(reverse("admin:crm_exportrun_change", args=[run.pk])).content.decode()
+    assert "has ended without a file" in page and "hx-get" not in page and "/cancel/" not in page
 
 
 def test_another_adviser_cancels_nothing(long_list, browse, adviser, administrator):

@@ -146,6 +146,32 @@ def test_a_filter_of_cases_leaves_their_rows_alone(written):
 
 
 @pytest.mark.parametrize(
+    ("conditions", "found"),
+    [
+        (["status=open", "adviser=adviser"], [0]),
+        (["status=open", "adviser=adviser2"], []),
+        (["status=open", "loan_amount_czk__gte=1", "loan_amount_czk__lte=1"], [0]),
+        (["status=open", "status=withdrawn"], []),
+    ],
+)
+@pytest.mark.parametrize("columns", [None, "email"])
+def test_several_filters_hold_for_one_case_together(written, conditions, found, columns):
+    client, users = factories.make_client(), User.objects.in_bulk(["adviser", "adviser2"], field_name="username")
+    cases = [
+        factories.make_case(client, adviser=users["adviser"], loan_amount_czk=1),
+        factories.make_case(client, adviser=users["adviser2"], loan_amount_czk=2, status="withdrawn"),
+    ]
+    rows = [
+        row for row in csv_rows(written(filter=conditions, columns=columns)) if row["Reference"] == client.reference
+    ]
+    assert len(rows) == len(found)
+    if not columns:
+        assert [row["Reference (case)"] for row in rows] == [cases[number].reference for number in found]
+    told = ExportRun.objects.get().filter
+    assert sorted(told) == sorted({condition.partition("=")[0] for condition in conditions})
+
+
+@pytest.mark.parametrize(
     ("condition", "found"),
     [
         ("citizenship=SK", lambda: Client.objects.filter(citizenship="SK")),

@@ -1,8 +1,13 @@
+import hashlib
 import stat
+from unittest.mock import Mock
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import DatabaseError
 
+from crm.exports import csv_file
+from crm.exports.xlsx_file import TooManyRows
 from crm.models import ExportRun
 from crm.tests import factories
 from crm.tests.exports.reading import xlsx_rows
@@ -14,7 +19,25 @@ def test_the_command_writes_the_file_and_the_record(db, tmp_path, capsys):
     [row] = xlsx_rows((tmp_path / "clients.xlsx").read_bytes())
     run = ExportRun.objects.get()
     assert (row["Full name"], run.user, run.rows, run.format) == ("Alice Nováková", None, 1, "xlsx")
-    assert capsys.readouterr().out == f"1 rows: {tmp_path / 'clients.xlsx'}\n"
+    assert capsys.readouterr().out == f"1 rows: {tmp_path / 'clients.xlsx'} (export {run.pk})\n"
+
+
+def test_the_name_of_a_file_carries_the_number_of_its_record_where_that_is_asked_for(db, tmp_path, capsys):
+    call_command("export_clients", tmp_path / "clients-{number}.csv")
+    run = ExportRun.objects.get()
+    [file] = tmp_path.iterdir()
+    assert (file.name, stat.S_IMODE(file.stat().st_mode)) == (f"clients-{run.pk}.csv", 0o600)
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == run.sha256
+    assert capsys.readouterr().out == f"0 rows: {file} (export {run.pk})\n"
+
+
+def test_a_file_of_that_number_stays(db, tmp_path):
+    last = ExportRun.objects.create(model="client", format="csv").pk
+    older = tmp_path / f"clients-{last + 1}.csv"
+    older.write_text("mine")
+    with pytest.raises(CommandError, match=f"{older.name} is there already"):
+        call_command("export_clients", tmp_path / "clients-{number}.csv")
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["mine"]
 
 
 def test_only_its_owner_can_read_the_file(db, tmp_path):
@@ -27,6 +50,24 @@ def test_a_file_that_is_there_stays(db, tmp_path):
     with pytest.raises(CommandError, match="is there already"):
         call_command("export_clients", tmp_path / "clients.csv")
     assert (tmp_path / "clients.csv").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "options", [{"columns": "nonsense"}, {"filter": ["status=opn"]}, {"filter": ["status"]}, {"user": "nobody"}]
+)
+def test_a_mistyped_call_leaves_an_older_file_alone(db, tmp_path, options):
+    (tmp_path / "clients.csv").write_text("mine")
+    with pytest.raises(CommandError):
+        call_command("export_clients", tmp_path / "clients.csv", **options)
+    assert (tmp_path / "clients.csv").read_text() == "mine"
+
+
+@pytest.mark.parametrize("error", [TooManyRows(limit=1), DatabaseError("away"), OSError("full"), KeyboardInterrupt()])
+def test_of_a_file_that_did_not_become_whole_nothing_is_left(db, tmp_path, monkeypatch, error):
+    monkeypatch.setattr(csv_file, "write", Mock(side_effect=error))
+    with pytest.raises((CommandError, DatabaseError, KeyboardInterrupt)):
+        call_command("export_clients", tmp_path / "clients.csv")
+    assert not (tmp_path / "clients.csv").exists()
 
 
 def test_a_person_without_the_permission_gets_no_rows(assistant, tmp_path):

@@ -15,6 +15,7 @@ from import_export.formats.base_formats import CSV as StockCsv
 from import_export.formats.base_formats import XLSX as StockXlsx
 
 from crm import exports
+from crm.choices import CaseStatus
 from crm.exports import summary, xlsx_file
 from crm.models import Case, Client
 from crm.spreadsheet import TOO_LONG_MARK
@@ -107,9 +108,9 @@ def test_a_workbook_says_what_it_is_and_an_import_passes_that_over(case, manager
             Case.objects.filter(status="open"), target, file_format="xlsx", user=manager,
             columns=["status"], filtered_by={"status__exact": "open"},
         )  # fmt: skip
-        label = str(Case._meta.get_field("status").verbose_name).capitalize()
+        said = f"{str(Case._meta.get_field('status').verbose_name).capitalize()}: {CaseStatus.OPEN.label}"
     info = dict(sheets(target.getvalue())["Info"])
-    assert {run.pk, 1, manager.get_display_name(), f"{label}: open"} < set(info.values())
+    assert {run.pk, 1, manager.get_display_name(), said} < set(info.values())
     assert exports.file_name(run).endswith(f"-{run.pk}.xlsx")
     from crm.imports import workbook
 
