@@ -10,9 +10,9 @@ import functools
 from collections.abc import Iterable, Iterator
 
 from django.db import transaction
-from django.db.models import F, OuterRef, Prefetch, Subquery
+from django.db.models import F, OuterRef, Prefetch, QuerySet, Subquery
 
-from crm import deadlines, notices
+from crm import deadlines, notices, roles
 from crm.choices import ACTIVE_STATUSES, CaseStatus, NoticeKind, StepState
 from crm.exceptions import (
     CannotTakeCase,
@@ -25,13 +25,15 @@ from crm.exceptions import (
     StepNotDone,
     WrongStatus,
 )
-from crm.models import Case, CaseStep, Client, Step, operation
+from crm.models import Case, CaseStep, Client, Step, User, operation
 from crm.models.base import lock_references
 from crm.models.cases import REFERENCE_PREFIX
 from crm.models.steps import UNDERWRITING
 
 CHUNK = 500
 STORED = ("status", "current_step_id", "next_deadline")
+# How a case ends without its steps, and the right that it takes.
+ENDED_BY = {CaseStatus.DECLINED: "reject_case", CaseStatus.WITHDRAWN: "withdraw_case"}
 
 
 # --- Pure: on objects in memory, for bulk writers too ---
@@ -74,6 +76,22 @@ def blocking_step(step: CaseStep, steps: Iterable[CaseStep]) -> CaseStep | None:
     position = (step.step.number, step.step_id)
     earlier = [each for each in steps if not each.is_settled and (each.step.number, each.step_id) < position]
     return min(earlier, key=lambda each: (each.step.number, each.step_id), default=None)
+
+
+def takers() -> QuerySet[User]:
+    """Whom a case may be given to."""
+    return User.objects.filter(roles.holders("change_case"), is_active=True, is_staff=True)
+
+
+def handed_over(case: Case, to: User) -> dict[str, User | None]:
+    """What of the case is another when it is his: nobody stands in for himself."""
+    return {"adviser": to, "stand_in": None} if case.stand_in_id == to.pk else {"adviser": to}
+
+
+def require_ending(status: str, *, by, reason: str) -> str:
+    """The reason for which a case is declined or withdrawn. Raises NotAllowed, ReasonMissing."""
+    _require(by, ENDED_BY[status])
+    return _require_reason(reason)
 
 
 # --- Inside a transaction ---
@@ -261,12 +279,11 @@ def approve(case: Case, *, by, on, lender, amount_czk, override_reason: str = ""
 @verb
 def reject(case: Case, *, by, on, reason: str) -> Case:
     """Sets declined. The reason is kept encrypted on the case. Raises ReasonMissing, WrongStatus."""
-    _require(by, "reject_case")
+    reason = require_ending(CaseStatus.DECLINED, by=by, reason=reason)
     case, steps = _lock(case.pk, by)
     _require_status(case, *ACTIVE_STATUSES)
-    case.rejection_reason, case.decided_on = _require_reason(reason), on
-    case.status = CaseStatus.DECLINED
-    with operation(reason=reason.strip()):
+    case.status, case.rejection_reason, case.decided_on = CaseStatus.DECLINED, reason, on
+    with operation(reason=reason):
         _store(case, steps, "rejection_reason", "decided_on")
     notices.tell(NoticeKind.DECLINED, case=case, by=by)
     return case
@@ -274,11 +291,11 @@ def reject(case: Case, *, by, on, reason: str) -> Case:
 
 @verb
 def withdraw(case: Case, *, by, on, reason: str) -> Case:
-    _require(by, "withdraw_case")
+    reason = require_ending(CaseStatus.WITHDRAWN, by=by, reason=reason)
     case, steps = _lock(case.pk, by)
     _require_status(case, *ACTIVE_STATUSES)
     case.status, case.decided_on = CaseStatus.WITHDRAWN, on
-    with operation(reason=_require_reason(reason)):
+    with operation(reason=reason):
         _store(case, steps, "decided_on")
     notices.tell(NoticeKind.WITHDRAWN, case=case, by=by)
     return case
@@ -303,15 +320,13 @@ def hand_over(case: Case, *, by, to, reason: str = "") -> Case:
     case, steps = _lock(case.pk, by)
     if to is None or to.pk == case.adviser_id:
         raise ImpossibleValue()
-    if not (to.is_active and to.is_staff and to.has_perm("crm.change_case")):
-        raise CannotTakeCase(case=case.reference)
-    before, case.adviser = case.adviser_id, to
-    changed = ["adviser"]
-    if case.stand_in_id == to.pk:
-        case.stand_in = None
-        changed.append("stand_in")
+    if not takers().filter(pk=to.pk).exists():
+        raise CannotTakeCase()
+    before, changes = case.adviser_id, handed_over(case, to)
+    for name, value in changes.items():
+        setattr(case, name, value)
     with operation(reason=reason.strip()):
-        _store(case, steps, *changed)
+        _store(case, steps, *changes)
     notices.tell(NoticeKind.HANDED_OVER, case=case, by=by, had_by=before)
     return case
 

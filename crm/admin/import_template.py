@@ -14,6 +14,9 @@ def download(admin, request) -> HttpResponse:
     admin._require_import(request)
     target = io.BytesIO()
     template.write(target)
-    name = _("import-template")
+    return workbook(target.getvalue(), _("import-template"))
+
+
+def workbook(content: bytes, name: str) -> HttpResponse:
     headers = {"Content-Disposition": f'attachment; filename="{name}.xlsx"'}
-    return HttpResponse(target.getvalue(), content_type=_TYPE, headers=headers)
+    return HttpResponse(content, content_type=_TYPE, headers=headers)

@@ -2,13 +2,19 @@
 is crm.imports'; between preview and confirmation the file waits encrypted with its ImportRun, for the person who brought
 it and nobody else. (django-import-export's own pages keep it in the clear in a folder and believe the browser's name.)"""
 
+import io
 import json
 import re
+from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
 from functools import partial
+from pathlib import PurePath
 
 from django import forms
 from django.conf import settings
 from django.contrib import messages
+from django.core.exceptions import RequestDataTooBig
 from django.core.paginator import Paginator
 from django.db.models import Q
 from django.http import HttpResponse, HttpResponseRedirect
@@ -19,6 +25,7 @@ from django.utils.decorators import method_decorator
 from django.utils.text import capfirst
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
+from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_GET, require_POST
 from import_export.admin import ImportExportMixinBase
 
@@ -31,12 +38,13 @@ from crm.audit.changes import may_read
 from crm.choices import ImportPart, ImportState
 from crm.encryption import refuse_ciphertext, refuse_unstorable
 from crm.exceptions import CrmError, NotAllowed
+from crm.exports import given_back
 from crm.imports import mappings, preview, runs
 from crm.imports.columns import folded
-from crm.imports.decisions import SKIP
-from crm.imports.plans import Outcome, problems_file
-from crm.imports.problems import RowProblem
-from crm.models import AuditEntry, Case, Client, ImportMapping, ImportRun
+from crm.imports.decisions import CASE_ONLY, SKIP
+from crm.imports.plans import Outcome, Table, csv_file, problem_table
+from crm.imports.problems import CONFLICT, RowProblem
+from crm.models import AuditEntry, Case, Client, ImportMapping, ImportRun, Note
 
 # Links to written records on the result page.
 MOST_LINKS = 100
@@ -44,14 +52,19 @@ PER_PAGE = 50
 VIEW = "crm.view_auditentry"
 ALL_OR_NOTHING = "all"
 HIDDEN = "•••"
+# What is chosen where both changed a cell: the file's value.
+FILE = "file"
 _BADGES = {Outcome.CREATE: "ok", Outcome.UPDATE: "soon", Outcome.SKIP: "muted", Outcome.ERROR: "overdue"}
 
 
 class UploadForm(CrmForm):
     file = forms.FileField(
         label=_("File"),
-        help_text=_("XLSX or CSV, with the names of the columns in the first row."),
-        widget=ui.FileWidget({"accept": ".csv,.txt,.xlsx"}),
+        help_text=_(
+            "XLSX or CSV, with the names of the columns in the first row; or the older CRM's whole dump, the JSON of its "
+            "dumpdata command."
+        ),
+        widget=ui.FileWidget({"accept": ".csv,.txt,.xlsx,.json"}),
         allow_empty_file=True,  # the reader says what to do about it
         required=False,
     )
@@ -142,6 +155,7 @@ class ImportAdminMixin(ImportExportMixinBase):
             ("import/<uuid:token>/cells/", self.import_cells, "import_cells"),
             ("import/forget/", self.import_forget, "import_forget"),
             ("import/<uuid:token>/refused.csv", self.import_refused_rows, "import_refused_rows"),
+            ("import/<uuid:token>/refused.xlsx", self.import_refused_book, "import_refused_book"),
             ("import/<uuid:token>/result/", self.import_result, "import_result"),
             ("import/<uuid:token>/problems.csv", self.import_problems, "import_problems"),
         )
@@ -153,14 +167,31 @@ class ImportAdminMixin(ImportExportMixinBase):
 
     # --- Pages ---
 
+    @method_decorator(csrf_exempt)
     def import_upload(self, request):
+        """Whatever is sent is looked at here first, and protected below: else the check of the form's token would meet what
+        is too long, and answer with a page that says nothing of it."""
         self._require_import(request)
+        try:
+            request.POST  # noqa: B018
+        except RequestDataTooBig:
+            form = UploadForm({}, {})
+            form.errors.clear()
+            form.add_error("text", _too_much_pasted())
+            return self._upload_page(request, form)
+        return self._import_upload(request)
+
+    @method_decorator(csrf_protect)
+    def _import_upload(self, request):
         form = UploadForm(request.POST, request.FILES) if request.method == "POST" else UploadForm()
         if int(request.META.get("CONTENT_LENGTH") or 0) > settings.FILE_UPLOAD_MAX_MEMORY_SIZE:
             # Then no upload handler took the file, which is to look like one that is missing.
             form.fields["file"].error_messages["required"] = _too_large()
         if form.is_bound and form.is_valid() and (run := self._begun(request, form)):
             return HttpResponseRedirect(self._import_url("import_preview", run))
+        return self._upload_page(request, form)
+
+    def _upload_page(self, request, form: UploadForm):
         context = {
             "form": form,
             "title": _("Import"),
@@ -253,17 +284,25 @@ class ImportAdminMixin(ImportExportMixinBase):
             for line in preview.lines_at(run, index.duplicates)
             if (choice := request.POST.get(f"row-{line['row']}")) in ("", *line["choices"]) and choice != line["choice"]
         }
-        if not changed and not decided:
+        conflicts = {
+            _conflict_name(line, each): each
+            for line in preview.lines_at(run, index.conflicts)
+            for each in line["conflicts"]
+            if not each["refusal"]
+        }
+        taken = {each["mark"] for name, each in conflicts.items() if _is_taken(request, name, each)}
+        were_taken = {each["mark"] for each in conflicts.values() if each["is_taken"]}
+        if not changed and not decided and taken == were_taken:
             messages.info(request, _("Nothing was changed."))
-            return HttpResponseRedirect(self._import_url("import_preview", run))
+            return self._back(request, run)
         try:
             for text in changed.values():
                 refuse_ciphertext(text)
                 refuse_unstorable(text)
         except forms.ValidationError as error:
             messages.error(request, " ".join(error.messages))
-            return HttpResponseRedirect(self._import_url("import_preview", run))
-        return self._do(request, run, lambda: runs.correct(run, request.user, changed, decided))
+            return self._back(request, run)
+        return self._do(request, run, lambda: runs.correct(run, request.user, changed, decided, frozenset(taken)))
 
     @method_decorator(require_POST)
     def import_forget(self, request):
@@ -273,21 +312,36 @@ class ImportAdminMixin(ImportExportMixinBase):
         return HttpResponseRedirect(self._import_url("import"))
 
     def import_refused_rows(self, request, token):
+        return self._refused(request, token, lambda table: _csv(csv_file(*table), gettext("refused-rows")))
+
+    def import_refused_book(self, request, token):
+        return self._refused(request, token, _refused_book)
+
+    def _refused(self, request, token, made: Callable[[Table], HttpResponse]):
         self._require_import(request)
         run = self._own_run(request, token)
         if not run.pieces.filter(part=ImportPart.INDEX).exists():
             return self._gone(request)
-        return _csv(preview.errors_file(run), "refused-rows")
+        return made(preview.refused(run))
+
+    def _refused_urls(self, run: ImportRun) -> list[tuple]:
+        """The format first in which the file came."""
+        urls = [
+            ("XLSX", self._import_url("import_refused_book", run)),
+            ("CSV", self._import_url("import_refused_rows", run)),
+        ]
+        return urls if PurePath(run.file_name).suffix.lower() in (".xlsx", ".xlsm") else urls[::-1]
 
     def import_result(self, request, token):
         self._require_import(request)
         run = self._visible_run(request, token)
         if run.state != ImportState.DONE:
             return HttpResponseRedirect(self._import_url("import_preview", run))
-        found = _problems(run)
+        found = _problems(run, request.user)
         page = Paginator(found, PER_PAGE).get_page(request.GET.get("p"))
         is_own = run.user_id == request.user.pk
-        has_refused = is_own and run.error_count and run.pieces.filter(part=ImportPart.INDEX).exists()
+        index = preview.index_of(run) if is_own else None
+        has_refused = run.error_count and index and index.kind != preview.DUMP
         context = {
             "title": _("Import finished"),
             "run": run,
@@ -296,16 +350,18 @@ class ImportAdminMixin(ImportExportMixinBase):
             "problem_count": values.number(len(found)),
             "page": page,
             "written": run.created_count + run.updated_count,
+            "notices": index.notices if index else [],
             "lists": [self._written(request, run, model) for model in (Client, Case)],
             "problems_url": self._import_url("import_problems", run) if found else "",
-            "refused_url": self._import_url("import_refused_rows", run) if has_refused else "",
+            "refused_urls": self._refused_urls(run) if has_refused else [],
             **operation_urls(request.user, run),
         }
         return self._import_page(request, "crm/import_result.html", context)
 
     def import_problems(self, request, token):
         self._require_import(request)
-        return _csv(problems_file(_problems(self._visible_run(request, token))), "import-problems")
+        problems = _problems(self._visible_run(request, token), request.user)
+        return _csv(csv_file(*problem_table(problems)), gettext("import-problems"))
 
     # --- Their parts ---
 
@@ -361,16 +417,20 @@ class ImportAdminMixin(ImportExportMixinBase):
             "run": run,
             "counts": _counts(run),
             "notices": index.notices,
+            "source": index.source,
             "of_file": of_file,
             "said": [(header, mappings.label_of(target)) for header, target in index.said.items()],
             "columns_url": self._import_url("import_columns", run) if has_columns else "",
             "cells_url": self._import_url("import_cells", run)
-            if any(line.cells or line.choices for line in lines)
+            if index.conflicts or any(line.cells or line.choices for line in lines)
             else "",
+            "has_conflicts": bool(index.conflicts),
             "problems": [*of_file, *(problem for line in lines for problem in line.problems)],
             "rows": lines,
+            "is_dump": index.kind == preview.DUMP,
             "page": page,
             "query": f"show={chosen}" if chosen else "",
+            "here": request.GET.urlencode(),
             "filters": [
                 {
                     "value": value,
@@ -382,14 +442,14 @@ class ImportAdminMixin(ImportExportMixinBase):
                 if value == "" or index.count(value)
             ],
             "writes": run.created_count + run.updated_count,
-            "refused_url": self._import_url("import_refused_rows", run) if run.error_count else "",
+            "refused_urls": self._refused_urls(run) if run.error_count else [],
             "again_url": self._import_url("import_again", run),
         }
 
     def _told(self, run: ImportRun, state: str) -> dict:
         """What its job says."""
         job = run.job
-        problems = _problems(run)
+        problems = _problems(run, run.user)
         total = job.total_count if job else 0
         return {
             "run": run,
@@ -448,7 +508,12 @@ class ImportAdminMixin(ImportExportMixinBase):
         else:
             if said:
                 messages.success(request, said)
-        return HttpResponseRedirect(self._import_url("import_preview", run))
+        return self._back(request, run)
+
+    def _back(self, request, run: ImportRun):
+        """To the preview, with the filter and the page that this was sent from."""
+        query = f"?{request.GET.urlencode()}" if request.GET else ""
+        return HttpResponseRedirect(self._import_url("import_preview", run) + query)
 
     def _gone(self, request):
         messages.warning(
@@ -460,8 +525,10 @@ class ImportAdminMixin(ImportExportMixinBase):
         """Links to what this run wrote and this person sees, by the history of its operation."""
         if not request.user.has_perm(f"{model._meta.app_label}.view_{model._meta.model_name}"):
             return {"title": "", "rows": []}
-        keys = model.history.filter(operation_id=run.operation_id).values("id")
-        rows = model.objects.visible_to(request.user).filter(pk__in=keys).only("reference").order_by("reference")
+        written = Q(pk__in=model.history.filter(operation_id=run.operation_id).values("id"))
+        if model is Case:  # a later dump brings notes alone
+            written |= Q(pk__in=Note.history.filter(operation_id=run.operation_id).values("case"))
+        rows = model.objects.visible_to(request.user).filter(written).only("reference").order_by("reference")
         return {
             "title": capfirst(model._meta.verbose_name_plural),
             "total": rows.count(),
@@ -482,11 +549,13 @@ class _Line:
     def __init__(self, line: dict, header: list[str], user):
         outcome = Outcome(line["outcome"])
         readable = {model._meta.model_name: may_read(user, model) for model in (Client, Case)}
-        is_readable = outcome in (Outcome.CREATE, Outcome.ERROR) or readable["client"]
         self.number, self.outcome, self.badge = line["row"], outcome.label, _BADGES[outcome]
-        self.who = line["who"] if is_readable else HIDDEN
+        self.who = line["who"] if readable["client"] or not line.get("is_stored") else HIDDEN
         self.changes = [_change(*each, readable) for each in line["changes"]]
-        self.problems = [preview.problem_of(line, each) for each in line["problems"]]
+        self.says = line.get("says", [])
+        problems = [preview.problem_of(line, each) for each in line["problems"]]
+        self.problems = [each for each in problems if each.kind != CONFLICT]  # those are shown with a choice
+        self.conflicts = [_conflict(line, each, readable) for each in line.get("conflicts", ())]
         # What may become of one that is probably about somebody known.
         self.choices = [
             {"value": value, "label": _choice_label(value), "is_chosen": value == line["choice"]}
@@ -502,7 +571,9 @@ class _Line:
 def _choice_label(choice: str) -> str:
     if choice == SKIP:
         return gettext("Leave the row out")
-    return gettext("Give the case to %(client)s") % {"client": choice} if choice else gettext("Somebody new")
+    if choice.startswith(CASE_ONLY):
+        return gettext("Only give the case to %(client)s") % {"client": choice.removeprefix(CASE_ONLY)}
+    return gettext("It is %(client)s: update this client") % {"client": choice} if choice else gettext("Somebody new")
 
 
 def _cell_named(name: str) -> tuple[int, int] | None:
@@ -512,12 +583,34 @@ def _cell_named(name: str) -> tuple[int, int] | None:
 
 
 def _change(name: str, before: str, now: str, readable: dict[str, bool]) -> dict:
+    before, now = _masked(name, readable, before, now)
+    return {"name": name, "label": _label(name), "before": before, "now": now}
+
+
+def _conflict(line: dict, stored: dict, readable: dict[str, bool]) -> dict:
+    was, now = _masked(stored["name"], readable, stored["was"], stored["now"])
+    name = _conflict_name(line, stored)
+    return {**stored, "name": name, "label": _label(stored["name"]), "was": was, "now": now}
+
+
+def _conflict_name(line: dict, stored: dict) -> str:
+    return f"conflict-{line['row']}-{stored['index']}"
+
+
+def _is_taken(request, name: str, stored: dict) -> bool:
+    """By the choice for all conflicts of the file, else for this one, else as before."""
+    choice = request.POST.get("conflicts") or request.POST.get(name)
+    return choice == FILE if choice else stored["is_taken"]
+
+
+def _masked(name: str, readable: dict[str, bool], *said: str) -> list[str]:
+    return [each if readable[name.partition(".")[0]] or not each else HIDDEN for each in said]
+
+
+def _label(name: str) -> str:
     owner, field = name.split(".")
     model = Client if owner == "client" else Case
-    label = capfirst(model._meta.get_field(field).verbose_name)
-    if not readable[owner]:
-        before, now = HIDDEN if before else "", HIDDEN if now else ""
-    return {"name": name, "label": label, "before": before, "now": now}
+    return capfirst(model._meta.get_field(field).verbose_name)
 
 
 def operation_urls(user, run: ImportRun) -> dict[str, str]:
@@ -544,6 +637,13 @@ def _too_large() -> str:
     return _("The file is too large: at most %(limit)s MB.") % {"limit": settings.UPLOAD_LIMIT_MB}
 
 
+def _too_much_pasted() -> str:
+    most = values.number(Decimal(settings.DATA_UPLOAD_MAX_MEMORY_SIZE) / 1024 / 1024, 1)
+    return _("At most %(limit)s MB can be pasted. Save the rows as XLSX or CSV, and choose that file.") % {
+        "limit": most
+    }
+
+
 def _counts(run: ImportRun, *, done: bool = False) -> list[tuple]:
     labels = (
         (_("Created"), _("Updated"), _("Skipped"), _("Probable duplicates"), _("Refused"))
@@ -554,8 +654,18 @@ def _counts(run: ImportRun, *, done: bool = False) -> list[tuple]:
     return list(zip(labels, numbers, strict=True))
 
 
-def _problems(run: ImportRun) -> list[RowProblem]:
-    return [RowProblem(**problem) for problem in json.loads(run.problems or "[]")]
+def _problems(run: ImportRun, user) -> list[RowProblem]:
+    """What stood in somebody else's cells may be stored by now: it is shown to whoever may read clients and cases."""
+    found = [RowProblem(**problem) for problem in json.loads(run.problems or "[]")]
+    if run.user_id == user.pk or all(may_read(user, model) for model in (Client, Case)):
+        return found
+    return [replace(problem, value=problem.value and HIDDEN) for problem in found]
+
+
+def _refused_book(table: Table) -> HttpResponse:
+    target = io.BytesIO()
+    given_back.write(*table, target)
+    return import_template.workbook(target.getvalue(), gettext("refused-rows"))
 
 
 def _csv(content: bytes, name: str) -> HttpResponse:

@@ -2,7 +2,8 @@
 columns, and the names and labels (Czech and English) of our own fields, as the exports write them."""
 
 import itertools
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -16,6 +17,8 @@ from crm.imports import parsers
 from crm.imports.problems import WARNING, RowProblem, UnusableFile
 from crm.imports.reading import Sheet
 from crm.models import Case, Client
+from crm.models.cases import REFERENCE_PREFIX as CASE_PREFIX
+from crm.models.clients import REFERENCE_PREFIX as CLIENT_PREFIX
 from crm.search import fold
 
 PEOPLE, CLIENTS, CASES, COMBINED = "people", "clients", "cases", "combined"
@@ -34,6 +37,10 @@ CASE_FIELDS = (
     "contract_number", "dti", "dsti_percent",
 )  # fmt: skip
 KEYS = ("reference", "legacy_id")
+# Texts whose leading zeros matter.
+CODES = (
+    "phone", "birth_number", "postal_code", "id_document_number", "bank_account", "business_id", "contract_number",
+)  # fmt: skip
 # The newest history row of the record when it was exported.
 ROW_VERSION = "row_version"
 row_version = models.BigIntegerField(gettext_lazy("row version"), name=ROW_VERSION)
@@ -79,6 +86,7 @@ OTHER_NAMES = {
     "Vlastní zdroj": "own_funds_czk",
     "Vlastní zdroje": "own_funds_czk",
 }
+_REFERENCE = re.compile(rf"({CLIENT_PREFIX}|{CASE_PREFIX})-\d+")
 # What an errors file of ours has beside the original columns.
 REASON_COLUMN = "problem"
 # Of the values of a column that nobody knows, shown to whoever is asked.
@@ -200,6 +208,8 @@ def recognise(
     yet. Otherwise unknown columns are warnings."""
     keys = [folded(header) for header in sheet.header]
     kind, meaning = _kind(set(keys))
+    if kind == PEOPLE:
+        _refuse_other_lists(sheet, keys)
     layout = Layout(kind, [])
     for index, (header, key) in enumerate(zip(sheet.header, keys, strict=True)):
         owner, name = meaning(key)
@@ -228,6 +238,29 @@ def recognise(
             found=", ".join(header for header in sheet.header if header)[:300],
         )
     return layout, problems
+
+
+def _refuse_other_lists(sheet: Sheet, keys: list[str]) -> None:
+    """An export of what hangs on cases or clients says whose a row is by a reference, which is nobody's name."""
+    whose_it_is = {folded(label) for model in (Case, Client) for label in _labels_of(model)}
+    for index, key in enumerate(keys):
+        samples = _samples(sheet, index) if key in whose_it_is else []
+        if samples and all(map(_REFERENCE.fullmatch, samples)):
+            raise UnusableFile(
+                _(
+                    "These are not clients or cases, but rows of a list that is exported and not imported: its column "
+                    "“%(header)s” says by references whose they are."
+                ),
+                header=sheet.header[index],
+            )
+
+
+def _labels_of(model: type[models.Model]) -> Iterator[str]:
+    """The record's name as a header, in each language and for machines."""
+    yield model._meta.model_name
+    for language in ("en", "cs"):
+        with translation.override(language):
+            yield str(model._meta.verbose_name)
 
 
 def _asked(sheet: Sheet, unknown: dict[int, str]) -> list[tuple[int, str, list[str]]]:

@@ -20,16 +20,16 @@ def plan_combined(plan: Plan, reader: RowReader, rows: list[Row], user, *, on) -
     owner = [Column(reference.index, reference.header, CASE, "client")] if reference else []
     keys = [column for column in plan.layout.columns if column.is_key]
 
-    new = [row for row in rows if not _says(row, keys) and _says(row, of_case)]
+    new = [row for row in rows if not says(row, keys) and says(row, of_case)]
     new_rows = {row.number for row in new}
     known = [row for row in rows if row.number not in new_rows]
-    people_part = _part(plan, PEOPLE, [column for column in plan.layout.columns if not column.is_key])
+    people_part = part_of(plan, PEOPLE, [column for column in plan.layout.columns if not column.is_key])
     if new:
         people.plan_people(people_part, reader, new, on=on)
-    clients = _part(plan, CLIENTS, of_client)
+    clients = part_of(plan, CLIENTS, of_client)
     own.plan_own(clients, reader, _once(clients, reader, known, of_client), user, on=on)
-    cases = _part(plan, CASES, [*of_case, *owner])
-    own.plan_own(cases, reader, [row for row in known if _says(row, of_case)], user, on=on)
+    cases = part_of(plan, CASES, [*of_case, *owner])
+    own.plan_own(cases, reader, [row for row in known if says(row, of_case)], user, on=on)
 
     for row in rows:
         found = {part.outcomes.get(row.number) for part in (people_part, clients, cases)}
@@ -38,14 +38,16 @@ def plan_combined(plan: Plan, reader: RowReader, rows: list[Row], user, *, on) -
     plan.items += [item for item in items if plan.outcomes[item.row] != Outcome.ERROR]
 
 
-def _part(plan: Plan, kind: str, columns: list[Column]) -> Plan:
+def part_of(plan: Plan, kind: str, columns: list[Column]) -> Plan:
     layout = Layout(kind, columns, versions=plan.layout.versions)
     return Plan(
-        plan.file_name, plan.sha256, plan.sheet, layout, problems=plan.problems, empty_deletes=plan.empty_deletes
-    )
+        plan.file_name, plan.sha256, plan.sheet, layout,
+        problems=plan.problems, empty_deletes=plan.empty_deletes, conflicts=plan.conflicts, taken=plan.taken,
+        rows_of=plan.rows_of,
+    )  # fmt: skip
 
 
-def _says(row: Row, columns: list[Column]) -> bool:
+def says(row: Row, columns: list[Column]) -> bool:
     return any(row.cell(column.index) is not None for column in columns)
 
 

@@ -1,9 +1,54 @@
 """What the office changed in a record since a file was exported from it, by the version that the file's row carries: the
-number of the newest history row of then."""
+number of the newest history row of then. Where both changed a cell a person chooses; the office's value stays until then."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from django.db.models import Max, Model
+from django.utils.translation import gettext as _
 
+from crm import search
+from crm.choices import ImportPart
 from crm.encryption import Unreadable
+from crm.imports import pieces
+from crm.imports.columns import Column
+from crm.models import ImportRun
+
+
+class _Every:
+    def __contains__(self, mark: str) -> bool:
+        return True
+
+
+# Of the marks of conflicts: the file's value is taken in each.
+EVERY = _Every()
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """One cell. `was`, `now` and `value` are what it said when the file was made (nobody knows it where not `is_known`), what
+    the office wrote since, and what the file says. `refusal`: why the file's may not be taken at all."""
+
+    row: int
+    column: Column
+    was: object
+    now: object
+    value: object
+    is_known: bool
+    mark: str
+    is_taken: bool
+    refusal: str
+
+    @property
+    def reason(self) -> str:
+        """Without the values: this is kept with the import, and goes into files."""
+        if self.is_taken:
+            return _("The file's value was chosen over what the office wrote since the file was made.")
+        if self.is_known:
+            said = _("Changed on both sides since the file was made: the office's value stays.")
+        else:
+            said = _("The office changed this record since the file was made: its value stays.")
+        return f"{said} {self.refusal}".strip()
 
 
 def changed_since(model: type[Model], versions: dict[int, int]) -> dict[int, Model | None]:
@@ -19,8 +64,31 @@ def changed_since(model: type[Model], versions: dict[int, int]) -> dict[int, Mod
     return {key: then[key] if key in then and then[key].history_id == behind[key] else None for key in behind}
 
 
+def mark(record: Model, column: Column, value: object) -> str:
+    """Keyed, and of both values: a choice holds no longer than they do."""
+    values = [_comparable(getattr(record, column.field.attname)), _comparable(getattr(value, "pk", value))]
+    said = repr((column.owner, column.name, record.pk, values))
+    return search.digest("conflict", said).hex()
+
+
 def is_same(one: object, other: object) -> bool:
     """Nothing is nothing, whether it is stored as an empty text or as NULL."""
-    if isinstance(one, Unreadable) or isinstance(other, Unreadable):
-        return getattr(one, "stored", None) == getattr(other, "stored", None)
-    return one == other or (one in (None, "") and other in (None, ""))
+    return _comparable(one) == _comparable(other)
+
+
+def _comparable(value: object) -> object:
+    if isinstance(value, Unreadable):
+        return (value.stored,)
+    return None if value == "" else value
+
+
+# --- In which of them the file's value is taken ---
+
+
+def keep(run: ImportRun, taken: Iterable[str]) -> None:
+    """The marks of those conflicts, until the file is forgotten."""
+    pieces.store_json(run, ImportPart.TAKEN, [sorted(taken)])
+
+
+def taken(run: ImportRun) -> frozenset[str]:
+    return frozenset(next(pieces.load_json(run, ImportPart.TAKEN), ()))

@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 from crm import search
 from crm.imports.plans import Item, Plan
 from crm.imports.problems import DUPLICATE, WARNING, RowProblem
+from crm.imports.shelf import FirstMet
 from crm.models import Case, Client, SearchToken
 
 BATCH = 500
@@ -16,24 +17,32 @@ BORN = "born"
 
 
 class _Namesakes:
-    """Where each name was met first: at all, and with a day or an e-mail. Of the file that is a row's number. The keys are
-    hashes: a file may hold hundreds of thousands of names."""
+    """Where each name was met first: at all, and with a day or an e-mail. Of the file that is a row's number, of the office
+    a reference."""
 
     def __init__(self):
-        self._first: dict[int, str | int] = {}
-        self._alike: dict[int, str | int] = {}
+        self._first = FirstMet()
+        # Which of them, where a number of `_first` is negative.
+        self._references: list[str] = []
 
     def add(self, name: bytes, where: str | int, *marks) -> None:
-        self._first.setdefault(hash(name), where)
+        number = where
+        if isinstance(where, str):
+            self._references.append(where)
+            number = -len(self._references)
+        self._first.add(name, number)
         for mark in marks:
             if mark:
-                self._alike.setdefault(hash((name, mark)), where)
+                self._first.add((name, mark), number)
 
     def first(self, name: bytes) -> str | int | None:
-        return self._first.get(hash(name))
+        return self._where(self._first.get(name))
 
     def alike(self, name: bytes, *marks) -> str | int | None:
-        return next(filter(None, (self._alike.get(hash((name, mark))) for mark in marks if mark)), None)
+        return self._where(next(filter(None, (self._first.get((name, mark)) for mark in marks if mark)), 0))
+
+    def _where(self, number: int) -> str | int | None:
+        return self._references[-number - 1] if number < 0 else number or None
 
 
 def _said(where: str | int) -> str:

@@ -1,6 +1,7 @@
 """One client of the older CRM's dump -> client, case and the 15 steps. Nothing of it is dropped: what no field takes is
 a line of the client's note."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 
@@ -10,7 +11,7 @@ from crm import workflow
 from crm.choices import CaseStatus, StepState
 from crm.imports import parsers, values
 from crm.imports.columns import CASE, CLIENT, OLDER_NAMES, Column
-from crm.imports.problems import ERROR, WARNING, RowProblem, UnreadableValue
+from crm.imports.problems import ERROR, WARNING, UnreadableValue
 from crm.models import Case, CaseStep, Client, Step, User
 from crm.models.steps import LENDER_SELECTION, UNDERWRITING
 from crm.spreadsheet import escape_cell
@@ -38,10 +39,10 @@ class OlderItem:
 
 
 class OlderReader:
-    """Two queries for the lookups and two more, whatever the number of clients."""
+    """Two queries for the lookups and two more, whatever the number of clients. `tell` is a plan's."""
 
-    def __init__(self, problems: list[RowProblem], accounts: dict[str, str], on):
-        self.problems, self.accounts, self.on = problems, accounts, on
+    def __init__(self, tell: Callable, accounts: dict[str, str], on):
+        self.tell, self.accounts, self.on = tell, accounts, on
         self.lookups = values.Lookups()
         self.catalogue = {step.code: step for step in Step.objects.filter(code__in=STEP_CODES)}
         self.portal_users = {
@@ -78,9 +79,7 @@ class _Row:
         return OlderItem(self.client, self.case, steps)
 
     def warn(self, column: str, value: object, reason: str, severity: str = WARNING) -> None:
-        self.reader.problems.append(
-            RowProblem(row_number(self.key), column, parsers.shown(value), str(reason), severity)
-        )
+        self.reader.tell(self.key, column, parsers.shown(value), str(reason), severity)
 
     def keep(self, column: str, value: object, reason: str) -> None:
         """Tells of a value that no field takes, and keeps it as a line of the client's note."""
@@ -132,7 +131,7 @@ class _Row:
         except UnreadableValue as error:
             self.keep(column.header, value, str(error))
         else:
-            if taken is None:
+            if taken is None or taken == 0:
                 self.warn(column.header, value, _("0 means unknown and is left empty."))
             else:
                 setattr(target, column.name, taken)

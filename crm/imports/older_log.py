@@ -45,8 +45,9 @@ def plan_notes(plan, records: dict[str, list[dict]], clients: dict, cases: dict[
         if legacy_id in known:
             continue
         if reason := planner.refusal(legacy_id):
-            plan.outcomes[f"{legacy_id} #{len(plan.outcomes)}"] = Outcome.ERROR
-            planner.tell(key, name, record, reason, ERROR)
+            refused = f"{legacy_id} #{len(plan.outcomes)}"
+            plan.outcomes[refused] = Outcome.ERROR
+            planner.tell(key, name, record, reason, ERROR, refused)
         elif key in cases:
             plan.notes.append(planner.note(name, record, key, cases[key]))
             if plan.outcomes.get(key) == Outcome.SKIP:
@@ -57,7 +58,7 @@ def plan_notes(plan, records: dict[str, list[dict]], clients: dict, cases: dict[
             planner.tell(key, name, record, _("It waits until its client can be imported."), WARNING)
         else:
             plan.outcomes[legacy_id] = Outcome.ERROR
-            planner.tell(key, name, record, _("Its client is not in the dump."), ERROR)
+            planner.tell(key, name, record, _("Its client is not in the dump."), ERROR, legacy_id)
     for author in sorted(planner.strangers):
         plan.notices.append(_("Author %(name)s has no user here; the name is kept as text.") % {"name": author})
 
@@ -75,8 +76,8 @@ class _Planner:
         self.strangers: set[str] = set()
         self.taken: set[str] = set()
 
-    def tell(self, key: str, name: str, record: dict, reason: str, severity: str = WARNING) -> None:
-        self.plan.tell(key, name, record["pk"], reason, severity)
+    def tell(self, key: str, name: str, record: dict, reason: str, severity: str = WARNING, refused: str = "") -> None:
+        self.plan.tell(key, name, record["pk"], reason, severity, record=refused)
 
     def refusal(self, legacy_id: str) -> str:
         """Why no note can have this id; empty if one can, which then is taken."""

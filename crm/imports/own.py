@@ -3,22 +3,22 @@ a cell that differs is an update, an empty cell leaves the value, and a row with
 
 import datetime
 import re
+from collections.abc import Mapping
 from decimal import Decimal
 
 from django.db.models import Q
 from django.utils.translation import gettext as _
 
-from crm import search
-from crm.choices import CaseStatus
+from crm import search, workflow
 from crm.encryption import Unreadable
 from crm.imports import conflicts, parsers, people
-from crm.imports.columns import CASE, CLIENT, CLIENTS, KEYS, Column
+from crm.imports.columns import CASE, CLIENT, CLIENTS, CODES, KEYS, Column
 from crm.imports.drafts import Draft, NewItem
 from crm.imports.plans import Item, Outcome, Plan
-from crm.imports.problems import WARNING, UnreadableValue
+from crm.imports.problems import CONFLICT, WARNING, UnreadableValue
 from crm.imports.reading import Row, is_empty
 from crm.imports.shelf import Shelf
-from crm.imports.values import RowReader
+from crm.imports.values import RowReader, is_multiline
 from crm.models import Case, CaseStep, Client, SearchToken
 from crm.models.steps import LENDER_SELECTION
 
@@ -30,9 +30,12 @@ IDENTIFYING = ("email", "phone", "birth_number", "birth_date", "id_document_numb
 _CLIENT_REFERENCE = re.compile(r"\bC-[0-9]{6,}\b")
 
 
-def plan_own(plan: Plan, reader: RowReader, rows: list[Row], user, *, on) -> None:
-    """Three queries for each 500 rows, and two more where the rows carry versions."""
-    planner = (_Clients if plan.layout.kind == CLIENTS else _Cases)(plan, reader, user, on)
+def plan_own(
+    plan: Plan, reader: RowReader, rows: list[Row], user, *, on, named: Mapping[int, str] | None = None
+) -> None:
+    """`named`: by row's number the reference of whom a person says that it is about. Three queries for each 500 rows, and
+    two more where the rows carry versions."""
+    planner = (_Clients if plan.layout.kind == CLIENTS else _Cases)(plan, reader, user, on, named or {})
     for start in range(0, len(rows), BATCH):
         planner.plan(rows[start : start + BATCH])
 
@@ -40,8 +43,8 @@ def plan_own(plan: Plan, reader: RowReader, rows: list[Row], user, *, on) -> Non
 class _Planner:
     """What the two kinds of rows share."""
 
-    def __init__(self, plan: Plan, reader: RowReader, user, on):
-        self.whole, self.reader, self.user, self.on = plan, reader, user, on
+    def __init__(self, plan: Plan, reader: RowReader, user, on, named: Mapping[int, str]):
+        self.whole, self.reader, self.user, self.on, self.named = plan, reader, user, on, named
         self.reference, self.legacy = (plan.layout.column(name) for name in KEYS)
         owner = CLIENT if plan.layout.kind == CLIENTS else CASE
         self.columns = [
@@ -58,15 +61,18 @@ class _Planner:
     def key(self, row: Row, column: Column | None) -> str:
         return parsers.unescape_cell(parsers.shown(row.cell(column.index))).replace("\0", "") if column else ""
 
+    def reference_of(self, row: Row) -> str:
+        return self.named.get(row.number) or self.key(row, self.reference)
+
     def plan(self, rows: list[Row]) -> None:
-        references = [key for row in rows if (key := self.key(row, self.reference))]
+        references = [key for row in rows if (key := self.reference_of(row))]
         legacy_ids = [key for row in rows if (key := self.key(row, self.legacy))]
         found = list(self.stored().filter(Q(reference__in=references) | Q(legacy_id__in=legacy_ids)))
         by_reference = {each.reference: each for each in found}
         by_legacy_id = {each.legacy_id: each for each in found if each.legacy_id}
         self.foreign = self.taken_ids(legacy_ids) - by_legacy_id.keys()
         self.prepare(rows)
-        keys = [(row, self.key(row, self.reference), self.key(row, self.legacy)) for row in rows]
+        keys = [(row, self.reference_of(row), self.key(row, self.legacy)) for row in rows]
         targets = [
             by_reference.get(reference) if reference else by_legacy_id.get(legacy) for _row, reference, legacy in keys
         ]
@@ -76,7 +82,7 @@ class _Planner:
             if reference and target is None:
                 self.refuse(row, self.reference, _("There is no such record among yours."))
             elif target is not None and legacy_id and target.legacy_id != legacy_id:
-                self.refuse(row, self.legacy, _("The record has another id in the older CRM."))
+                self.refuse(row, self.legacy, _("The record has another id in the older CRM."), target)
             elif target is None and (reason := self.refusal(legacy_id)):
                 self.refuse(row, self.legacy, reason)
             elif target is None:
@@ -84,7 +90,8 @@ class _Planner:
                     self.new_ids[legacy_id] = row.number
                 items.append(self.new(row, legacy_id))
             elif earlier := self.seen.get(target.pk):
-                self.refuse(row, self.reference, _("Row %(row)s is about the same record.") % {"row": earlier})
+                reason = _("Row %(row)s is about the same record.") % {"row": earlier}
+                self.refuse(row, self.reference or self.legacy, reason, target)
             else:
                 self.seen[target.pk] = row.number
                 items.append(self.existing(row, target))
@@ -101,14 +108,21 @@ class _Planner:
         """Why no new record can have this id; empty if one can."""
         if len(legacy_id) > LEGACY_ID_LENGTH:
             return _("The id is longer than %(length)s characters.") % {"length": LEGACY_ID_LENGTH}
+        if parsers.is_cut(legacy_id):
+            return parsers.was_cut()
         if legacy_id in self.foreign:
             return _("There is no such record among yours.")
         if earlier := self.new_ids.get(legacy_id):
             return _("Row %(row)s is about the same record.") % {"row": earlier}
         return ""
 
-    def refuse(self, row: Row, column: Column | None, reason: str) -> None:
+    def refuse(self, row: Row, column: Column | None, reason: str, target=None) -> None:
+        """With all that is wrong in its other cells; not in those that say what is stored of `target`."""
         self.reader.report(row, column, reason)
+        for each in self.columns:
+            cell = row.cell(each.index)
+            if target is None or cell is None or not says(cell, getattr(target, each.name), each):
+                self.reader.values(row, [each])
         self.whole.outcomes[row.number] = Outcome.ERROR
 
     def existing(self, row: Row, target) -> Item | None:
@@ -119,7 +133,7 @@ class _Planner:
                 if self.whole.empty_deletes and not is_nothing(stored) and is_empty_at(row, column.index):
                     is_bad = not self.empty(row, column, target, changes) or is_bad
                 continue
-            if says(cell, stored):
+            if says(cell, stored, column):
                 continue
             if isinstance(stored, Unreadable):
                 self.reader.report(row, column, _("The stored value cannot be read, so it cannot be replaced."))
@@ -128,11 +142,26 @@ class _Planner:
             values = self.reader.values(row, [column])
             is_bad, lender_text = is_bad or values.is_bad, lender_text or values.lender_text
             value = values.of(column.owner).get(column.name)
-            if value is not None and value != stored and not self.gives_way(row, column, target, value):
-                changes[column.name] = value
-                if reason := forbidden(target, column.name, value):
-                    self.reader.report(row, column, reason)
-                    is_bad = True
+            if value is None or value == stored:
+                continue
+            if column.name in CODES and parsers.is_without_zeros(value, stored):
+                reason = _(
+                    "Only zeros at the beginning are missing, which a spreadsheet drops: the stored value stays."
+                )
+                self.reader.report(row, column, reason, WARNING)
+                continue
+            refusal = self.reader.rules.of_change(target, column.name, value)
+            if self.gives_way(row, column, target, value, refusal):
+                continue
+            changes[column.name] = value
+            if refusal:
+                self.reader.report(row, column, refusal)
+                is_bad = True
+        is_bad = not self.fits(row, target, changes) or is_bad
+        rights = [f"change_{target._meta.model_name}"] if changes else []
+        if refusal := self.reader.rules.refusal(*rights, *(["change_casestep"] if lender_text else [])):
+            self.reader.report(row, None, refusal)
+            is_bad = True
         if is_bad:
             self.whole.outcomes[row.number] = Outcome.ERROR
             return None
@@ -155,37 +184,35 @@ class _Planner:
                 versions[target.pk] = int(written)
         return conflicts.changed_since(self.stored().model, versions)
 
-    def gives_way(self, row: Row, column: Column, target, value: object) -> bool:
+    def gives_way(self, row: Row, column: Column, target, value: object, refusal: str) -> bool:
         """Whether the office's value stays, since it was written after the file was made. Where the file's differs from
-        both of them, a person is told."""
+        both of them that is a conflict. `refusal`: why an import may not write this value."""
         if target.pk not in self.then:
             return False
-        then, now = self.then[target.pk], getattr(target, column.name)
-        if then is None:
-            reason = _("The office changed this record since the file was made, and wrote “%(now)s”, which stays.")
-            self.reader.report(row, column, reason % {"now": now}, WARNING)
-            return True
-        was, cell = getattr(then, column.field.attname), row.cell(column.index)
-        if conflicts.is_same(was, getattr(target, column.field.attname)):
-            return False
-        if not conflicts.is_same(was, getattr(value, "pk", value)) and (cell is None or not says(cell, was)):
-            reason = _(
-                "Changed on both sides: it said “%(was)s” when the file was made; the office wrote “%(now)s” since, which "
-                "stays. Without the column of versions the file's value is written."
-            )
-            was = self.reader.lookups.named(column.name, was) if column.field.is_relation else was
-            said = {"was": "" if was is None else was, "now": "" if now is None else now}
-            self.reader.report(row, column, reason % said, WARNING)
-        return True
+        then, name = self.then[target.pk], column.field.attname
+        was = getattr(then, name, None)
+        if then is not None:
+            cell = row.cell(column.index)
+            if conflicts.is_same(was, getattr(target, name)):
+                return False
+            if conflicts.is_same(was, getattr(value, "pk", value)) or (cell is not None and says(cell, was, column)):
+                return True
+        was = self.reader.lookups.named(column.name, was) if column.field.is_relation else was
+        mark = conflicts.mark(target, column, value)
+        conflict = conflicts.Conflict(
+            row.number, column, was, getattr(target, column.name), value, then is not None,
+            mark, not refusal and mark in self.whole.taken, refusal,
+        )  # fmt: skip
+        self.whole.conflicts.append(conflict)
+        self.reader.report(row, column, conflict.reason, WARNING, CONFLICT)
+        return not conflict.is_taken
 
     def empty(self, row: Row, column: Column, target, changes: dict) -> bool:
         """Whether the value may go."""
-        reason = forbidden(target, column.name, None)
+        reason = self.reader.rules.of_change(target, column.name, None)
         if isinstance(getattr(target, column.name), Unreadable):
             reason = _("The stored value cannot be read, so it cannot be replaced.")
-        elif not column.field.blank:
-            reason = reason or _("This value may not be empty.")
-        if self.gives_way(row, column, target, None):
+        if self.gives_way(row, column, target, None, reason):
             return True
         if reason:
             self.reader.report(row, column, reason)
@@ -198,6 +225,7 @@ class _Clients(_Planner):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.equal: dict[str, int] = {}
+        self.seen = self.whole.rows_of
 
     def stored(self):
         return self.visible(Client)
@@ -208,11 +236,17 @@ class _Clients(_Planner):
     def belongs(self, row: Row, target: Client) -> bool:
         return True
 
+    def fits(self, row: Row, target: Client, changes: dict) -> bool:
+        return True
+
     def new(self, row: Row, legacy_id: str) -> NewItem | None:
         values = self.reader.values(row, self.columns)
         name = self.whole.layout.column("full_name")
         if name is None or row.cell(name.index) is None:
             self.reader.report(row, name, _("The client's name is missing."))
+            values.is_bad = True
+        if refusal := self.reader.rules.refusal("add_client"):
+            self.reader.report(row, None, refusal)
             values.is_bad = True
         self.whole.outcomes[row.number] = Outcome.ERROR if values.is_bad else Outcome.CREATE
         if values.is_bad:
@@ -277,6 +311,20 @@ class _Cases(_Planner):
             self.reader.report(row, self.name, reason, WARNING)
         return True
 
+    def fits(self, row: Row, target: Case, changes: dict) -> bool:
+        """Whether the changes go together, completed by what changes with them."""
+        to, column = changes.get("adviser"), self.whole.layout.column
+        if to is None or changes.get("stand_in", target.stand_in) != to:
+            return True
+        stand_in = column("stand_in")
+        if stand_in and row.cell(stand_in.index) is not None:
+            self.reader.report(row, stand_in, _("Whoever is given a case does not stand in for it."))
+            return False
+        changes |= workflow.handed_over(target, to)
+        reason = _("The new adviser stood in for this case, and does so no more.")
+        self.reader.report(row, column("adviser"), reason, WARNING)
+        return True
+
     def is_named(self, row: Row, client: Client) -> bool:
         cell = row.cell(self.name.index) if self.name else None
         return cell is None or says(cell, client.full_name)
@@ -294,10 +342,13 @@ class _Cases(_Planner):
             self.refuse(row, self.name, _("The client of this reference has another name."))
             return None
         values = self.reader.values(row, self.columns)
-        if values.is_bad:
+        if refusal := self.reader.rules.refusal("add_case"):
+            self.reader.report(row, None, refusal)
+            values.is_bad = True
+        case = people.new_case(self.whole, self.reader, row, values, on=self.on)
+        if case is None:
             self.whole.outcomes[row.number] = Outcome.ERROR
             return None
-        case = people.new_case(self.whole, self.reader, row, values, on=self.on)
         case.given |= {"legacy_id": legacy_id or None, "import_digest": digest}
         self.imported.add(digest)
         self.whole.outcomes[row.number] = Outcome.CREATE
@@ -318,19 +369,6 @@ class _Cases(_Planner):
                 self.whole.outcomes[item.row] = Outcome.SKIP
 
 
-def forbidden(target: Client | Case, name: str, value: object) -> str:
-    """Why an import may not change this field of a stored record; empty if it may."""
-    if getattr(target, "restricted_at", None):
-        return _("The client's record is restricted and stays as it is.")
-    if name == "status":
-        return _("The status changes by an action on the case, not by an import.")
-    if name == "rejection_reason" and target.status != CaseStatus.DECLINED:
-        return _("Reject the case; the reason alone does not.")
-    if name in ("adviser", "stand_in") and value is not None and not value.is_active:
-        return _("This user no longer works here.")
-    return ""
-
-
 def is_empty_at(row: Row, index: int) -> bool:
     """Not where the export wrote that it leaves the value out."""
     return index >= len(row.cells) or is_empty(row.cells[index])
@@ -340,20 +378,27 @@ def is_nothing(stored: object) -> bool:
     return stored is None or stored == ""
 
 
-def says(cell: object, stored: object) -> bool:
-    """Whether a cell still says what the export wrote of `stored`, whatever an import would make of it otherwise."""
+def says(cell: object, stored: object, column: Column | None = None) -> bool:
+    """Whether a cell still says what the export wrote of `stored`, whatever an import would make of it otherwise. In a
+    column of longer texts each space and line counts, as it does in their forms."""
     if stored is None or stored == "":
         return False
     try:
         if isinstance(stored, Decimal | int):
             return parsers.decimal(cell) == stored
         if isinstance(stored, datetime.date):
-            return parsers.date(cell) == stored
+            return parsers.any_date(cell) == stored
     except UnreadableValue:
         return False
     if isinstance(stored, str) and isinstance(cell, str):
-        return _plain(parsers.unescape_cell(cell)) == _plain(stored) or _plain(cell) == _plain(stored)
+        same = _lines if column is not None and is_multiline(column.field) else _plain
+        return same(parsers.unescape_cell(cell)) == same(stored) or same(cell) == same(stored)
     return False
+
+
+def _lines(text: str) -> str:
+    """Windows and browsers end lines in two characters, Excel in one."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").strip()
 
 
 def _plain(text: str) -> str:

@@ -1,5 +1,5 @@
 """One raw cell -> one value of ours, as Czech spreadsheets write them. What cannot be read raises UnreadableValue with
-the reason and the cure; only an empty cell (and an amount of 0, which means "unknown") gives None.
+the reason and the cure; only an empty cell gives None.
 `warn` is called with a sentence where a value was taken in a way that a person should look at."""
 
 import datetime
@@ -13,7 +13,7 @@ from crm.encryption import looks_encrypted
 from crm.exceptions import CiphertextRefused
 from crm.imports.problems import NegativeAmount, UnreadableValue
 from crm.imports.reading import bare, is_empty
-from crm.imports.workbook import CellError
+from crm.imports.shelf import CellError
 from crm.search import fold
 from crm.spreadsheet import unescape_cell
 
@@ -65,6 +65,8 @@ _DAY_MONTH_NAME = re.compile(r"([0-9]{1,2})\.?\s*([a-z]+)\.?\s*([0-9]{4})")
 _ERROR = re.compile(
     r"#(REF!|N/A|DIV/0!|NAME\?|VALUE!|NUM!|NULL!|SPILL!|CALC!|ODKAZ!|NÁZEV\?|HODNOTA!|ČÍSLO!|DĚLENÍ_NULOU!)"
 )
+# As a spreadsheet writes a number that is too long for its cell.
+_EXPONENT = re.compile(r"[0-9]+([.,][0-9]+)?E[+-][0-9]{2,3}", re.IGNORECASE)
 _SHORT_YEAR = re.compile(r"[0-9]{1,2}\s*[-/.]\s*[0-9]{1,2}\s*[-/.]\s*[0-9]{2}")
 
 
@@ -112,6 +114,23 @@ def line(cell: object, warn=ignore) -> str:
     return _SPACES.sub(" ", text(cell, warn)).strip()
 
 
+def code(cell: object, warn=ignore) -> str:
+    """A line whose every digit and zero counts."""
+    found = line(cell, warn)
+    if is_cut(found) or (isinstance(cell, int | float) and abs(cell) >= LARGEST):
+        raise UnreadableValue(was_cut())
+    return found
+
+
+def is_cut(written: str) -> bool:
+    return bool(_EXPONENT.fullmatch(written))
+
+
+def is_without_zeros(written: str, kept: str) -> bool:
+    """Whether a code is `kept` but for zeros that it lost at its beginning."""
+    return len(written) < len(kept) and written.lstrip("0") == kept.lstrip("0")
+
+
 def amount(cell: object, warn=ignore) -> Decimal | None:
     """Crowns. `1 234 567,50 Kč`, `2.500.000,-`, `3 mil.`; `1,234` is refused, since it may be 1234 or 1.234."""
     number = _number(cell, money=True)
@@ -122,7 +141,7 @@ def amount(cell: object, warn=ignore) -> Decimal | None:
     rounded = number.quantize(HALER, ROUND_HALF_UP)
     if rounded != number:
         warn(_("The amount was rounded to hundredths of a crown."))
-    return rounded or None
+    return rounded
 
 
 def percent(cell: object, warn=ignore) -> Decimal | None:
@@ -140,7 +159,7 @@ def percent(cell: object, warn=ignore) -> Decimal | None:
     rounded = number.quantize(HALER, ROUND_HALF_UP)
     if rounded != number:
         warn(_("The percentage was rounded to two decimal places."))
-    return rounded or None
+    return rounded
 
 
 def decimal(cell: object, warn=ignore) -> Decimal | None:
@@ -167,12 +186,18 @@ def integer(cell: object, warn=ignore) -> int | None:
 
 def date(cell: object, warn=ignore) -> datetime.date | None:
     """Day first, or year first, or an Excel serial day. The year has four digits."""
+    found = any_date(cell)
+    return None if found is None else in_range(found)
+
+
+def any_date(cell: object) -> datetime.date | None:
+    """Also one that no import takes."""
     if is_empty(cell):
         return None
     if isinstance(cell, datetime.datetime):
-        return in_range(cell.date())
+        return cell.date()
     if isinstance(cell, datetime.date):
-        return in_range(cell)
+        return cell
     if isinstance(cell, int | float) and not isinstance(cell, bool):
         return _serial(cell)
     if not isinstance(cell, str) or isinstance(cell, CellError):
@@ -266,7 +291,7 @@ def _serial(number: float) -> datetime.date:
 
 def _day(year, month, day) -> datetime.date:
     try:
-        return in_range(datetime.date(int(year), int(month), int(day)))
+        return datetime.date(int(year), int(month), int(day))
     except ValueError as error:
         raise UnreadableValue(_("There is no such day in the calendar (day comes before month).")) from error
 
@@ -281,6 +306,13 @@ def in_range(day: datetime.date) -> datetime.date:
 
 def _an_error() -> str:
     return _("The cell holds a spreadsheet's error. Repair its formula or type the value.")
+
+
+def was_cut() -> str:
+    return _(
+        "A spreadsheet took this code for a number and cut it. Make the column a text (Format cells, Text) and type the code "
+        "again."
+    )
 
 
 def _not_a_date() -> str:

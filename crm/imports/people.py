@@ -2,12 +2,12 @@
 was imported before, equal in every cell, is skipped; a name alone never says that two people are one."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from json.encoder import encode_basestring as _quoted
 
 from django.utils.translation import gettext as _
 
-from crm import search
+from crm import search, workflow
 from crm.choices import CaseStatus
 from crm.imports import parsers
 from crm.imports.columns import CASE, CLIENT, REASON_COLUMN, folded
@@ -15,13 +15,13 @@ from crm.imports.drafts import Draft, NewItem
 from crm.imports.plans import Outcome, Plan
 from crm.imports.problems import WARNING, RowProblem
 from crm.imports.reading import Row, is_left_out
-from crm.imports.shelf import Shelf
+from crm.imports.shelf import FirstMet, Shelf
 from crm.imports.values import MOST_KNOWN, RowReader, RowValues
 from crm.models import Case
 
 BATCH = 500
 # What a spreadsheet may say of a new case; the other statuses are earned by its steps.
-_STATUSES_TAKEN = (CaseStatus.OPEN, CaseStatus.DECLINED, CaseStatus.WITHDRAWN)
+_STATUSES_TAKEN = (CaseStatus.OPEN, *workflow.ENDED_BY)
 
 
 class RowDigests:
@@ -62,10 +62,9 @@ def known_digests(digests: list[str]) -> set[str]:
     return found
 
 
-def plan_people(plan: Plan, reader: RowReader, rows: list[Row], *, on) -> None:
+def plan_people(plan: Plan, reader: RowReader, rows: Sequence[Row], *, on) -> None:
     digests = RowDigests(plan)
-    in_file: dict[str, int] = {}
-    shelf = Shelf()
+    in_file, shelf = FirstMet(), Shelf()
     has_dates = plan.layout.column("opened_on") is not None
     if not has_dates:
         plan.problems.append(
@@ -79,14 +78,14 @@ def plan_people(plan: Plan, reader: RowReader, rows: list[Row], *, on) -> None:
             reason = _("Every cell is equal to row %(row)s, so it was left out.") % {"row": earlier}
             reader.report(row, None, reason, WARNING)
         elif item := _new_person(plan, reader, row, digest, shelf, on=on, warn_of_date=has_dates):
-            in_file[digest] = row.number
+            in_file.add(digest, row.number)
             plan.items.append(item)
             plan.outcomes[row.number] = Outcome.CREATE
         else:
             plan.outcomes[row.number] = Outcome.ERROR
 
 
-def _with_digests(rows: list[Row], digests: RowDigests) -> Iterator[tuple[Row, str, bool]]:
+def _with_digests(rows: Sequence[Row], digests: RowDigests) -> Iterator[tuple[Row, str, bool]]:
     """And whether a case was imported of such a row before."""
     for some in itertools.batched(rows, BATCH):
         found = [digests.of(row) for row in some]
@@ -100,26 +99,38 @@ def _new_person(
     values = reader.values(row, plan.layout.columns)
     if row.cell(plan.layout.column("full_name").index) is None:
         reader.report(row, plan.layout.column("full_name"), _("The client's name is missing."))
-        return None
-    if values.is_bad:
-        return None
+        values.is_bad = True
+    if refusal := reader.rules.refusal("add_client", "add_case"):
+        reader.report(row, None, refusal)
+        values.is_bad = True
     case = new_case(plan, reader, row, values, on=on, warn_of_date=warn_of_date)
+    if case is None:
+        return None
     case.given["import_digest"] = digest
     return NewItem(row.number, shelf, client=values.draft(CLIENT), case=case, lender_text=values.lender_text)
 
 
-def new_case(plan: Plan, reader: RowReader, row: Row, values: RowValues, *, on, warn_of_date: bool = True) -> Draft:
-    fields = values.of(CASE)
-    status = fields.pop("status", CaseStatus.OPEN)
+def new_case(
+    plan: Plan, reader: RowReader, row: Row, values: RowValues, *, on, warn_of_date: bool = True
+) -> Draft | None:
+    """None where the row is refused."""
+    fields, column = values.of(CASE), plan.layout.column
+    status = fields.pop("status", CaseStatus.DECLINED if "rejection_reason" in fields else CaseStatus.OPEN)
     if status not in _STATUSES_TAKEN:
-        reader.report(
-            row, plan.layout.column("status"), _("A new case is open; its steps make it this status."), WARNING
-        )
+        reader.report(row, column("status"), _("A new case is open; its steps make it this status."), WARNING)
         status = CaseStatus.OPEN
-    if fields.get("rejection_reason"):
-        status = CaseStatus.DECLINED
+    refusals = () if "status" in values.unread else reader.rules.of_new_case(status, fields, on)
+    for name, refusal in refusals:
+        if name not in values.unread:
+            reader.report(row, column(name) or column("status"), refusal)
+            values.is_bad = True
+    if values.is_bad:
+        return None
     if "opened_on" not in fields:
         fields["opened_on"] = on
         if warn_of_date:
-            reader.report(row, plan.layout.column("opened_on"), _("No date: the case is opened today."), WARNING)
+            reader.report(row, column("opened_on"), _("No date: the case is opened today."), WARNING)
+    if status == CaseStatus.WITHDRAWN:
+        reader.report(row, column("rejection_reason"), _("The case's history keeps why it was withdrawn."), WARNING)
+        return values.draft(CASE, status=status, history_reason=fields.pop("rejection_reason"))
     return values.draft(CASE, status=status)

@@ -9,11 +9,13 @@ from crm.encryption import decrypt_bytes, encrypt_bytes
 from crm.models import ImportPiece, ImportRun
 
 PIECE_BYTES = 1 << 20
-AT_ONCE = 50
+# Small pieces, as those of JSON are, and large ones.
+AT_ONCE, LARGE_AT_ONCE = 50, 4
 
 
 def store_bytes(run: ImportRun, part: str, content: bytes) -> None:
-    _store(run, part, (content[start : start + PIECE_BYTES] for start in range(0, len(content), PIECE_BYTES)))
+    contents = (content[start : start + PIECE_BYTES] for start in range(0, len(content), PIECE_BYTES))
+    _store(run, part, contents, LARGE_AT_ONCE)
 
 
 def store_json(run: ImportRun, part: str, values: Iterable) -> None:
@@ -21,14 +23,14 @@ def store_json(run: ImportRun, part: str, values: Iterable) -> None:
     _store(run, part, (zlib.compress(json.dumps(each, ensure_ascii=False).encode(), 1) for each in values))
 
 
-def _store(run: ImportRun, part: str, contents: Iterable[bytes]) -> None:
+def _store(run: ImportRun, part: str, contents: Iterable[bytes], at_once: int = AT_ONCE) -> None:
     """In place of what there was."""
     drop(run, part)
     made = (
         ImportPiece(run=run, part=part, number=number, content=encrypt_bytes(content))
         for number, content in enumerate(contents)
     )
-    for some in itertools.batched(made, AT_ONCE):
+    for some in itertools.batched(made, at_once):
         ImportPiece.objects.bulk_create(some)
 
 
@@ -40,15 +42,28 @@ def delete(pieces) -> int:
     return pieces.order_by()._raw_delete(pieces.db)
 
 
-def _contents(run: ImportRun, part: str, numbers: Iterable[int] | None) -> Iterator[bytes]:
+def _contents(
+    run: ImportRun, part: str, numbers: Iterable[int] | None = None, at_once: int = AT_ONCE
+) -> Iterator[bytes]:
     found = run.pieces.filter(part=part).order_by("number")
     if numbers is not None:
         found = found.filter(number__in=numbers)
-    return (decrypt_bytes(bytes(content)) for content in found.values_list("content", flat=True).iterator(AT_ONCE))
+    return (decrypt_bytes(bytes(content)) for content in found.values_list("content", flat=True).iterator(at_once))
 
 
-def load_bytes(run: ImportRun, part: str) -> bytes:
-    return b"".join(_contents(run, part, None))
+def stream_bytes(run: ImportRun, part: str) -> Iterator[bytes]:
+    return _contents(run, part, at_once=LARGE_AT_ONCE)
+
+
+def load_bytes(run: ImportRun, part: str, most: int) -> bytes | None:
+    """None where it is longer."""
+    found, length = [], 0
+    for content in stream_bytes(run, part):
+        found.append(content)
+        length += len(content)
+        if length > most:
+            return None
+    return b"".join(found)
 
 
 def load_json(run: ImportRun, part: str, numbers: Iterable[int] | None = None) -> Iterator:

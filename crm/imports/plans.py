@@ -6,18 +6,24 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator, MutableMapping
 from dataclasses import dataclass, field
+from itertools import compress
 
 from django.db.models import TextChoices
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from crm.imports import parsers
 from crm.imports.columns import REASON_COLUMN, Layout
-from crm.imports.problems import RowProblem
+from crm.imports.conflicts import Conflict
+from crm.imports.problems import RowProblem, unlisted
 from crm.imports.reading import Row, Sheet
 from crm.models import Case, Client
 from crm.spreadsheet import escape_cell
+
+# A header and rows of cells, as texts or as what a workbook held.
+type Table = tuple[list[str], Iterable[list]]
 
 
 class Outcome(TextChoices):
@@ -43,20 +49,10 @@ class Item:
     before: dict[str, object] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class Plan:
-    file_name: str
-    sha256: str
-    sheet: Sheet
-    layout: Layout
-    outcomes: dict[int, Outcome] = field(default_factory=dict)
-    problems: list[RowProblem] = field(default_factory=list)
-    items: list[Item] = field(default_factory=list)
-    # Whether an empty cell deletes the value of a stored record.
-    empty_deletes: bool = False
-    # What stood before the plan was made (`writing.written_runs`), and how to make it once more.
-    seen: tuple = ()
-    again: Callable[[], "Plan"] | None = None
+class Counted:
+    """What any plan says of its outcomes."""
+
+    __slots__ = ()
 
     def count(self, outcome: Outcome) -> int:
         return Counter(self.outcomes.values())[outcome]
@@ -81,6 +77,70 @@ class Plan:
     def errors(self) -> int:
         return self.count(Outcome.ERROR)
 
+    def summary_line(self) -> str:
+        return summary_line(self.rows, self.created, self.updated, self.skipped, self.errors)
+
+
+class Outcomes(MutableMapping[int, Outcome]):
+    """By the rows' numbers and in their order, a byte each."""
+
+    __slots__ = ("_marks",)
+    _OUTCOMES = (None, *Outcome)
+
+    def __init__(self):
+        self._marks = bytearray()
+
+    def __getitem__(self, row: int) -> Outcome:
+        mark = self._marks[row] if row < len(self._marks) else 0
+        if not mark:
+            raise KeyError(row)
+        return self._OUTCOMES[mark]
+
+    def __setitem__(self, row: int, outcome: Outcome) -> None:
+        self._marks.extend(bytes(max(0, row + 1 - len(self._marks))))
+        self._marks[row] = self._OUTCOMES.index(outcome)
+
+    def __delitem__(self, row: int) -> None:
+        self._marks[row] = 0
+
+    def __iter__(self) -> Iterator[int]:
+        return (row for row, mark in enumerate(self._marks) if mark)
+
+    def __len__(self) -> int:
+        return len(self._marks) - self._marks.count(0)
+
+    def count(self, outcome: Outcome) -> int:
+        return self._marks.count(self._OUTCOMES.index(outcome))
+
+
+@dataclass(slots=True)
+class Plan(Counted):
+    file_name: str
+    sha256: str
+    sheet: Sheet
+    layout: Layout
+    outcomes: Outcomes = field(default_factory=Outcomes)
+    problems: list[RowProblem] = field(default_factory=list)
+    items: list[Item] = field(default_factory=list)
+    # Whether an empty cell deletes the value of a stored record.
+    empty_deletes: bool = False
+    conflicts: list[Conflict] = field(default_factory=list)
+    # The marks of those in which the file's value is taken.
+    taken: Container[str] = frozenset()
+    # By key of each stored client that the file is about, the row.
+    rows_of: dict[int, int] = field(default_factory=dict)
+    # What stood before the plan was made (`writing.written_runs`), and how to make it once more.
+    seen: tuple = ()
+    again: Callable[[], "Plan"] | None = None
+
+    def count(self, outcome: Outcome) -> int:
+        """A row that adds a case and changes its client counts as either."""
+        return self.outcomes.count(outcome) + (len(self.changed_too()) if outcome == Outcome.UPDATE else 0)
+
+    def changed_too(self) -> set[int]:
+        """Rows that create something and change what is stored as well."""
+        return {item.row for item in self.items if not item.is_new and self.outcomes[item.row] == Outcome.CREATE}
+
     def refuse(self, row: int) -> None:
         self.outcomes[row] = Outcome.ERROR
         self.items = [item for item in self.items if item.row != row]
@@ -88,21 +148,19 @@ class Plan:
     def problems_of(self, row: int) -> list[RowProblem]:
         return [problem for problem in self.problems if problem.row == row]
 
-    def summary_line(self) -> str:
-        return summary_line(self.rows, self.created, self.updated, self.skipped, self.errors)
-
     def errors_file(self) -> bytes:
-        """The refused rows as they came, with what is wrong in a last column; corrected, it can be imported."""
+        return csv_file(*self.refused())
+
+    def refused(self) -> Table:
+        """The refused rows as they came, with what is wrong in a last column; corrected, they can be imported."""
         reasons: dict[int, list[RowProblem]] = {}
         for problem in self.problems:
             if problem.is_error:
                 reasons.setdefault(problem.row, []).append(problem)
         width = len(self.sheet.header)
-        rows = ((padded(row, width), reasons.get(row.number, [])) for row in self._refused())
-        return errors_csv(self.sheet.header, rows)
-
-    def _refused(self):
-        return (row for row in self.sheet.rows if self.outcomes.get(row.number) == Outcome.ERROR)
+        bad = (row for row in self.sheet.rows if self.outcomes.get(row.number) == Outcome.ERROR)
+        told = ((padded(row, width), reasons.get(row.number) or [unlisted(row.number)]) for row in bad)
+        return with_reasons(self.sheet.header, told)
 
 
 def summary_line(rows: int, created: int, updated: int, skipped: int, errors: int) -> str:
@@ -115,32 +173,39 @@ def problems_json(problems: list[RowProblem]) -> str:
     return json.dumps([dataclasses.asdict(problem) for problem in problems], ensure_ascii=False)
 
 
-def problems_file(problems: list[RowProblem]) -> bytes:
-    """A table of problems alone, for a source that is no table."""
-    return _csv(
-        ["row", "column", "value", REASON_COLUMN],
-        ([str(each.row), each.column, each.value, str(each.reason)] for each in problems),
+def problem_table(problems: Iterable[RowProblem]) -> Table:
+    """Problems alone, for a source that is no table."""
+    return (
+        [gettext("row"), gettext("column"), gettext("value"), gettext("problem")],
+        ([str(each.record or each.row), each.column, each.value, str(each.reason)] for each in problems),
     )
 
 
-def errors_csv(header: list[str], rows: Iterable[tuple[list[str], list[RowProblem]]]) -> bytes:
-    return _csv([*header, REASON_COLUMN], ([*cells, "; ".join(map(str, problems))] for cells, problems in rows))
+def with_reasons(header: list[str], rows: Iterable[tuple[list, list[RowProblem]]]) -> Table:
+    """In place of what was wrong with rows that came back."""
+    own = [name != REASON_COLUMN for name in header]
+    return (
+        [*compress(header, own), REASON_COLUMN],
+        ([*compress(cells, own), "; ".join(map(str, problems))] for cells, problems in rows),
+    )
 
 
 def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def padded(row: Row, width: int) -> list[str]:
+def padded(row: Row, width: int) -> list:
     # `shown` leaves our own export's quote on; it comes off before it is put on again.
-    cells = [parsers.unescape_cell(parsers.shown(cell)) for cell in row.cells[:width]]
-    return cells + [""] * (width - len(cells))
+    cells = [
+        parsers.unescape_cell(parsers.shown(cell)) if isinstance(cell, str) else cell for cell in row.cells[:width]
+    ]
+    return cells + [None] * (width - len(cells))
 
 
-def _csv(header: list[str], rows) -> bytes:
+def csv_file(header: list[str], rows: Iterable[list]) -> bytes:
     target = io.StringIO(newline="")
     writer = csv.writer(target, delimiter=";", lineterminator="\r\n")
     writer.writerow([escape_cell(cell) for cell in header])
     for row in rows:
-        writer.writerow([escape_cell(cell) for cell in row])
+        writer.writerow([escape_cell(cell if isinstance(cell, str) else parsers.shown(cell)) for cell in row])
     return target.getvalue().encode("utf-8-sig")

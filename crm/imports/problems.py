@@ -29,6 +29,8 @@ ERROR = "error"
 WARNING = "warning"
 # The kind of a warning that the row is probably about somebody known.
 DUPLICATE = "duplicate"
+# That the office wrote a cell too since the file was made.
+CONFLICT = "conflict"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,8 @@ class RowProblem:
     kind: str = ""
     # The reference of the record that is proposed.
     about: str = ""
+    # Of a dump, which has no rows: the record by its own name.
+    record: str = ""
 
     @property
     def is_error(self) -> bool:
@@ -53,3 +57,8 @@ class RowProblem:
         where = gettext("row %(row)s") % {"row": self.row} + (f", {self.column}" if self.column else "")
         shown = f" “{' '.join(self.value.split())}”" if self.value else ""
         return f"{where}{shown}: {self.reason}"
+
+
+def unlisted(row: int) -> RowProblem:
+    """Why a row was refused whose problems come after the most that are listed."""
+    return RowProblem(row, "", "", gettext("Its problems are not listed: the rows above have too many already."))

@@ -1,14 +1,15 @@
 """Bytes of a CSV or XLSX file -> a header and numbered rows of raw cells. What the columns mean is columns.py's matter;
 the inside of a workbook is workbook.py's."""
 
+import bisect
 import codecs
 import csv
 import io
 import itertools
 import re
-import sys
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
@@ -16,7 +17,7 @@ from django.utils.translation import gettext as _
 
 from crm.imports import workbook
 from crm.imports.problems import UnusableFile
-from crm.imports.shelf import Shelf
+from crm.imports.shelf import CellShelf
 from crm.spreadsheet import EXAMPLE_NAMES, LEFT_OUT
 
 DELIMITERS = ";,\t|"
@@ -28,11 +29,13 @@ MAX_ROWS, MAX_COLUMNS = 300_000, 1_000
 _UTF8_PAIR = re.compile(rb"[\xc3-\xc5][\x80-\xbf]")
 _ASCII = bytes(range(128))
 _PIECE = 1024 * 1024
+_JSON = re.compile(rb"(\xef\xbb\xbf|\xff\xfe|\xfe\xff)?\s*(\[\s*([{\[\]]|$)|\{\s*[\"}])")
 _DECLARED = re.compile(r'[ "]*sep=(.)[ "]*(\r\n?|\n)', re.IGNORECASE)
-# White space, and what nobody sees: zero-width spaces, the BOM, marks of direction.
+# White space, and what nobody sees: zero-width spaces, the BOM, marks of direction. The other planes have none of them,
+# and to look through a million letters takes every process a quarter of a second.
 _UNSEEN = "".join(
     char
-    for char in map(chr, range(sys.maxunicode + 1))
+    for char in map(chr, (*range(0x20000), *range(0xE0000, 0xE1000)))
     if char.isspace() or (char > "\x7f" and unicodedata.category(char) == "Cf")
 )
 
@@ -40,22 +43,21 @@ _UNSEEN = "".join(
 class Row:
     """Its cells lie on the sheet's shelf; of one that was corrected they are its own."""
 
-    __slots__ = ("_at", "_corrected", "_shelf", "number")
+    __slots__ = ("_corrected", "_shelf", "number")
 
-    def __init__(self, number: int, shelf: Sequence[list], at: int):
-        self.number, self._shelf, self._at = number, shelf, at
-        self._corrected: list | None = None
+    def __init__(self, number: int, shelf: Sequence[list], corrected: dict[int, list]):
+        self.number, self._shelf, self._corrected = number, shelf, corrected
 
     @property
     def cells(self) -> list:
         """To be read; `correct` writes."""
-        return self._shelf[self._at] if self._corrected is None else self._corrected
+        return self._corrected.get(self.number) or self._shelf[self.number - 1]
 
     def correct(self, index: int, text: str) -> None:
         cells = list(self.cells)
         cells.extend([None] * (index + 1 - len(cells)))
         cells[index] = text
-        self._corrected = cells
+        self._corrected[self.number] = cells
 
     def cell(self, index: int) -> object:
         """None for an empty one, beyond the row's end, and for what an export could not put into a cell."""
@@ -68,11 +70,43 @@ class Row:
         return all(is_empty(cell) for cell in self.cells) or not _EXAMPLES.isdisjoint(self.cells)
 
 
+class Rows(Sequence):
+    """Rows of a sheet by their numbers, each made when it is asked for: kept as objects they would take as much as their
+    cells."""
+
+    __slots__ = ("_corrected", "_shelf", "numbers")
+
+    def __init__(self, shelf: Sequence[list], numbers: Sequence[int], corrected: dict[int, list] | None = None):
+        """`numbers` grow."""
+        self._shelf, self.numbers = shelf, numbers
+        self._corrected = {} if corrected is None else corrected
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, at):
+        if isinstance(at, slice):
+            return self.only(self.numbers[at])
+        return Row(self.numbers[at], self._shelf, self._corrected)
+
+    def position(self, number: int) -> int | None:
+        at = bisect.bisect_left(self.numbers, number)
+        return at if at < len(self.numbers) and self.numbers[at] == number else None
+
+    def only(self, numbers: Sequence[int]) -> "Rows":
+        return Rows(self._shelf, numbers, self._corrected)
+
+    def where(self, holds: Callable[[Row], bool]) -> "Rows":
+        return self.only(array("L", (row.number for row in self if holds(row))))
+
+
 @dataclass(slots=True)
 class Sheet:
     header: list[str]
-    rows: list[Row]
+    rows: Rows
     notices: list[str] = field(default_factory=list)
+    # How it was read, in words.
+    source: str = ""
     # The number of a last row that the file's end cuts off; 0 if there is none.
     cut_row: int = 0
 
@@ -104,11 +138,41 @@ def bare(text: str) -> str:
 
 def read(content: bytes, name: str = "") -> Sheet:
     """Raises UnusableFile with the cure. The content decides what it is; a name that contradicts it is refused."""
+    return read_cells(content, name).sheet()
+
+
+@dataclass(slots=True)
+class Cells:
+    """What stands in a file, before anybody asks what is a header."""
+
+    rows: CellShelf
+    notices: list[str]
+    # How it was read, in words.
+    source: str
+    # Whether the text ends without a line end, as one does that was cut short.
+    is_cut: bool = False
+
+    def sheet(self) -> Sheet:
+        sheet = _with_header(self.rows, self.notices)
+        sheet.source = self.source
+        if self.is_cut and len(sheet.rows[-1].cells) < len(sheet.header):
+            sheet.cut_row = sheet.rows[-1].number
+        return sheet
+
+
+def read_cells(content: bytes, name: str) -> Cells:
     suffix = PurePath(name).suffix.lower()
     if len(content) > MAX_BYTES:
         raise too_large()
     if not content.strip(b"\0 \t\r\n\xef\xbb\xbf"):
         raise UnusableFile(_("The file is empty. Save the spreadsheet again and send that file."))
+    if is_json(content):
+        raise UnusableFile(
+            _(
+                "The file is JSON, not a spreadsheet. A dump of the older CRM goes in by the admin's import or "
+                "“manage.py import_older_crm”; save anything else as XLSX or CSV."
+            )
+        )
     if workbook.is_compound(content):
         raise UnusableFile(workbook.compound_reason(content))
     if workbook.is_zip(content):
@@ -117,22 +181,21 @@ def read(content: bytes, name: str = "") -> Sheet:
                 _("The file is named %(suffix)s but is a workbook. Give it the name ending .xlsx, or save it as CSV."),
                 suffix=suffix,
             )
-        raw, notices = workbook.read(content)
-        cut = False
-    else:
-        if suffix in (".xlsx", ".xlsm", ".xls"):
-            raise UnusableFile(
-                _(
-                    "The file is named %(suffix)s but is no Excel workbook, or only a piece of one. "
-                    "Open it in Excel and save it as XLSX, or name it .csv if it is text."
-                ),
-                suffix=suffix,
-            )
-        raw, notices, cut = _read_csv(content)
-    sheet = _with_header(raw, notices)
-    if cut and len(sheet.rows[-1].cells) < len(sheet.header):
-        sheet.cut_row = sheet.rows[-1].number
-    return sheet
+        return Cells(*workbook.read(content))
+    if suffix in (".xlsx", ".xlsm", ".xls"):
+        raise UnusableFile(
+            _(
+                "The file is named %(suffix)s but is no Excel workbook, or only a piece of one. "
+                "Open it in Excel and save it as XLSX, or name it .csv if it is text."
+            ),
+            suffix=suffix,
+        )
+    return _read_csv(content)
+
+
+def is_json(content: bytes) -> bool:
+    """A list or an object; also as UTF-16."""
+    return bool(_JSON.match(content[:1000].replace(b"\0", b"")))
 
 
 def too_large() -> UnusableFile:
@@ -142,7 +205,7 @@ def too_large() -> UnusableFile:
     )
 
 
-def _with_header(raw: Shelf, notices: list[str]) -> Sheet:
+def _with_header(raw: CellShelf, notices: list[str]) -> Sheet:
     index = next((index for index in range(len(raw)) if not all(map(is_empty, raw[index]))), None)
     if index is None:
         raise UnusableFile(_("The file has no rows. Save the spreadsheet again and send that file."))
@@ -156,10 +219,9 @@ def _with_header(raw: Shelf, notices: list[str]) -> Sheet:
     count = len(raw)
     while not raw[count - 1]:  # lines without a cell at the end
         count -= 1
-    rows = [Row(at + 1, raw, at) for at in range(index + 1, count)]
-    if not rows:
+    if count == index + 1:
         raise UnusableFile(_("The file has a header and no rows below it."))
-    return Sheet(header, rows, notices)
+    return Sheet(header, Rows(raw, range(index + 2, count + 1)), notices)
 
 
 def _too_wide() -> UnusableFile:
@@ -176,9 +238,8 @@ def _too_long() -> UnusableFile:
     )
 
 
-def _read_csv(content: bytes) -> tuple[Shelf, list[str], bool]:
-    """Rows, notices, and whether the text ends without a line end, as one that was cut short does. The text is never
-    whole in memory: as one it would take up to eight times the file."""
+def _read_csv(content: bytes) -> Cells:
+    """The text is never whole in memory: as one it would take up to eight times the file."""
     encoding, notices = encoding_of(content)
     text = io.TextIOWrapper(io.BytesIO(content), encoding, newline="")
     head = text.read(workbook.LONGEST_CELL)
@@ -191,7 +252,7 @@ def _read_csv(content: bytes) -> tuple[Shelf, list[str], bool]:
     text.seek(0)
     text.read(declared.end() if declared else 0)
     csv.field_size_limit(workbook.LONGEST_CELL)
-    rows = Shelf()
+    rows = CellShelf()
     reader = csv.reader(_lines(text, delimiter), delimiter=delimiter, strict=True)
     try:
         for cells in itertools.islice(reader, MAX_ROWS + 1):  # with the header
@@ -208,7 +269,18 @@ def _read_csv(content: bytes) -> tuple[Shelf, list[str], bool]:
             why=error,
         ) from error
     tail = content[-4:].decode(encoding if encoding != "utf-16" else _order(content), "ignore")
-    return rows, notices, not tail.endswith(("\n", "\r"))
+    is_split = delimiter in head[declared.end() if declared else 0 :]
+    return Cells(rows, notices, _source(encoding, delimiter if is_split else ""), not tail.endswith(("\n", "\r")))
+
+
+def _source(encoding: str, delimiter: str) -> str:
+    """`delimiter` is empty where nothing of the text is split."""
+    encoding = {"utf-8-sig": "UTF-8", "cp1250": "Windows-1250"}.get(encoding, "UTF-16")
+    if not delimiter:
+        return _("CSV, %(encoding)s, one column") % {"encoding": encoding}
+    names = {";": _("semicolons"), ",": _("commas"), "\t": _("tabs"), "|": _("vertical bars")}
+    said = {"encoding": encoding, "delimiter": names.get(delimiter, f"“{delimiter}”")}
+    return _("CSV, %(encoding)s, separated by %(delimiter)s") % said
 
 
 def _lines(text: Iterable[str], delimiter: str) -> Iterator[str]:

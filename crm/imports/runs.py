@@ -4,6 +4,7 @@ moment leaves both or neither, and a job that is begun again after it finds noth
 
 import datetime
 import json
+from functools import partial
 
 from django.conf import settings
 from django.db import transaction
@@ -14,14 +15,15 @@ from django.utils.translation import gettext_lazy as _
 from crm import jobs
 from crm.choices import ImportPart, ImportState, QueueName, RunState
 from crm.exceptions import CrmError, NotAllowed
-from crm.imports import mappings, pieces, preview
-from crm.imports.checking import check
+from crm.imports import apart, conflicts, mappings, older_crm, older_file, pieces, preview
+from crm.imports.checking import check_file
 from crm.imports.columns import CASES, CLIENTS, ColumnsUnknown, Layout, folded
-from crm.imports.decisions import decide, narrow, reshape
+from crm.imports.decisions import narrow, reshape
+from crm.imports.older_crm import OlderPlan
 from crm.imports.plans import Outcome, Plan, problems_json, sha256
 from crm.imports.problems import DUPLICATE, RowProblem, UnusableFile
-from crm.imports.reading import read
-from crm.imports.writing import unwatched, write
+from crm.imports.reading import Sheet, read
+from crm.imports.writing import take_turn, unwatched, write
 from crm.models import Case, Client, ImportPiece, ImportRun, JobRun
 
 CHECK_JOB, WRITE_JOB = "check_import", "write_import"
@@ -35,9 +37,18 @@ MOST_CORRECTIONS = 5_000
 # How long an unconfirmed file waits, and the refused rows of a finished import.
 KEPT_FOR = datetime.timedelta(days=1)
 REFUSED_KEPT_FOR = datetime.timedelta(days=30)
+# Beside those of both imports, for the older CRM's dump.
+DUMP_PERMISSIONS = ("crm.add_client", "crm.add_case", "crm.add_note", "crm.view_all_cases")
 IN_WORK = (ImportState.CHECKING, ImportState.RUNNING)
 WAITING = (ImportState.UPLOADED, ImportState.CHECKING, ImportState.CHECKED, ImportState.RUNNING)
 OF_JOBS = (RunState.QUEUED, RunState.RUNNING)
+
+
+class DumpNotAllowed(NotAllowed):
+    message = _(
+        "The older CRM's dump holds clients, cases and notes of everybody. To import it takes the rights to import and to "
+        "add clients and cases, to add notes and to see all cases."
+    )
 
 
 class TooManyAtOnce(CrmError):
@@ -59,11 +70,13 @@ def begin(content: bytes, file_name: str, user, *, model: str = "client", empty_
     """A new import, checked or being checked. Raises UnusableFile or NotAllowed of a short file, whose record is not kept
     then; TooManyAtOnce of a long one."""
     tidy(timezone.now())
+    if older_file.is_dump(content, file_name):
+        _require_dump(user)
     run = ImportRun(
         user=user, user_name=user.get_display_name(), state=ImportState.CHECKING, model=model, sha256=sha256(content),
         file_name=file_name[-255:], options={"empty_deletes": empty_deletes},
     )  # fmt: skip
-    found = _found(run, content) if is_short(content, file_name) else None
+    found = _found(run, content, taken=frozenset()) if is_short(content, file_name) else None
     with transaction.atomic():
         if found is None:
             _refuse_too_many(user)
@@ -77,7 +90,11 @@ def begin(content: bytes, file_name: str, user, *, model: str = "client", empty_
 
 
 def is_short(content: bytes, file_name: str) -> bool:
-    return len(content) <= BYTES_AT_ONCE and len(read(content, file_name).rows) <= ROWS_AT_ONCE
+    if len(content) > BYTES_AT_ONCE:
+        return False
+    if older_file.is_dump(content, file_name):
+        return older_file.clients(content) <= ROWS_AT_ONCE
+    return len(read(content, file_name).rows) <= ROWS_AT_ONCE
 
 
 def kept(user):
@@ -85,18 +102,21 @@ def kept(user):
     return ImportRun.objects.filter(user=user, state__in=WAITING, created_at__gte=timezone.now() - KEPT_FOR)
 
 
-def check_again(run: ImportRun, user) -> None:
+def check_again(run: ImportRun, user, *, taken: frozenset[str] | None = None) -> None:
     """After something was chosen or put right, and after a job that failed or was cancelled. Raises NotAllowed where the
     file is not there any more or a job works on it; UnusableFile."""
     if state_of(run) not in (ImportState.UPLOADED, ImportState.CHECKED, ImportState.FAILED):
         raise NotAllowed()
-    content = pieces.load_bytes(run, ImportPart.FILE)
-    found = _found(run, content) if is_short(content, run.file_name) else None
+    content = pieces.load_bytes(run, ImportPart.FILE, BYTES_AT_ONCE)
+    is_at_once = content is not None and is_short(content, run.file_name)
+    found = _found(run, content, taken=taken) if is_at_once else None
     with transaction.atomic():
         if not kept(user).filter(pk=run.pk).filter(_free(run)).update(state=ImportState.CHECKING, message=""):
             raise NotAllowed()
         run.state, run.message = ImportState.CHECKING, ""
         run.save(update_fields=["options", "mapping", "corrections"])
+        if taken is not None:
+            conflicts.keep(run, taken)
         if found is None:
             _refuse_too_many(user)
             _order(run, CHECK_JOB)
@@ -112,9 +132,16 @@ def name_columns(run: ImportRun, user, chosen: dict[str, str]) -> None:
     mappings.remember(user, chosen)
 
 
-def correct(run: ImportRun, user, cells: dict[tuple[int, int], str], decisions: dict[int, str] | None = None) -> None:
-    """New texts for cells, by row and column's index, and what becomes of rows (`decisions.decide`); the file is checked with
-    them. Raises TooManyCorrections."""
+def correct(
+    run: ImportRun,
+    user,
+    cells: dict[tuple[int, int], str],
+    decisions: dict[int, str] | None = None,
+    taken: frozenset[str] | None = None,
+) -> None:
+    """New texts for cells, by row and column's index, what becomes of rows (`decisions.decide`), and the marks of all
+    conflicts in which the file's value is taken (None: as before); the file is checked with them. Raises
+    TooManyCorrections."""
     run.options["decisions"] = {
         str(row): choice for row, choice in (run.decisions | (decisions or {})).items() if choice
     }
@@ -124,7 +151,7 @@ def correct(run: ImportRun, user, cells: dict[tuple[int, int], str], decisions: 
     if len(run.options["decisions"]) + sum(map(len, corrections.values())) > MOST_CORRECTIONS:
         raise TooManyCorrections(limit=MOST_CORRECTIONS)
     run.corrections = json.dumps(corrections, ensure_ascii=False)
-    check_again(run, user)
+    check_again(run, user, taken=taken)
 
 
 def corrections_of(run: ImportRun) -> dict[int, dict[int, str]]:
@@ -165,13 +192,8 @@ def confirm(
         raise NotAllowed()
     chosen = {"all_or_nothing": all_or_nothing, "create": create, "update": update, "duplicates": duplicates}
     run.options = run.options | chosen
-    plan = None
-    if run.rows <= ROWS_AT_ONCE:
-        plan = _checked(run, pieces.load_bytes(run, ImportPart.FILE))
-        if preview.fingerprint(plan) != run.fingerprint:
-            with transaction.atomic():
-                _keep(run, plan)
-            raise ChangedMeanwhile()
+    content = pieces.load_bytes(run, ImportPart.FILE, BYTES_AT_ONCE) if run.rows <= ROWS_AT_ONCE else None
+    plan = None if content is None else _checked(run, content)
     with transaction.atomic():
         if not waiting.update(state=ImportState.RUNNING, options=run.options):
             raise NotAllowed()
@@ -180,6 +202,8 @@ def confirm(
             _order(run, WRITE_JOB)
         else:
             _write(run, plan)
+    if run.state == ImportState.CHECKED:
+        raise ChangedMeanwhile()
     return run
 
 
@@ -233,7 +257,7 @@ def check_by_job(progress: jobs.Progress) -> dict:
         return {"rows": run.rows}
     with translation.override(run.user.language):
         try:
-            found = _found(run, pieces.load_bytes(run, ImportPart.FILE), progress)
+            found = _found(run, None, progress)
         except UnusableFile as error:
             _refuse(run, str(error))
             return {"rows": 0}
@@ -248,14 +272,10 @@ def write_by_job(progress: jobs.Progress) -> dict:
     run = _run_of(progress)
     if run.state == ImportState.RUNNING:
         with translation.override(run.user.language):
-            plan = _checked(run, pieces.load_bytes(run, ImportPart.FILE), progress)
-            is_as_shown = preview.fingerprint(plan) == run.fingerprint
+            plan = _checked(run, None, progress)
             with transaction.atomic():
                 _hold(run, ImportState.RUNNING)
-                if is_as_shown:
-                    _write(run, plan, progress)
-                else:
-                    _keep(run, plan, message=str(ChangedMeanwhile()))
+                _write(run, plan, progress, message=str(ChangedMeanwhile()))
                 _insist_on(progress)
     return {"created": run.created_count, "updated": run.updated_count, "errors": run.error_count}
 
@@ -283,30 +303,49 @@ def _insist_on(progress: jobs.Progress) -> None:
 # --- Their parts ---
 
 
-def _found(run: ImportRun, content: bytes, progress=unwatched) -> Plan | Layout:
+def _require_dump(user) -> None:
+    """A dump's clients are known again by its ids, whoever's they are here."""
+    if not (all(may_import(user, model) for model in (Client, Case)) and user.has_perms(DUMP_PERMISSIONS)):
+        raise DumpNotAllowed()
+
+
+def _read_apart(run: ImportRun) -> Sheet:
+    return apart.read(pieces.stream_bytes(run, ImportPart.FILE), run.file_name)
+
+
+def _found(run: ImportRun, content: bytes | None, progress=unwatched, *, taken=None) -> Plan | OlderPlan | Layout:
     """The plan, or the columns to ask about first."""
     try:
-        return _checked(run, content, progress, asks=not run.mapping)
+        return _checked(run, content, progress, asks=not run.mapping, taken=taken)
     except ColumnsUnknown as unknown:
         return unknown.layout
 
 
-def _checked(run: ImportRun, content: bytes, progress=unwatched, *, asks: bool = False) -> Plan:
-    """Raises UnusableFile; NotAllowed where the person may not import what is in the file."""
-    plan = check(
-        content, run.file_name, run.user,
+def _checked(
+    run: ImportRun, content: bytes | None, progress=unwatched, *, asks: bool = False, taken=None
+) -> Plan | OlderPlan:
+    """Without `content` the file is long, and lies in the run's pieces. Raises UnusableFile; NotAllowed where the person may
+    not import what is in the file."""
+    begins = next(pieces.stream_bytes(run, ImportPart.FILE), b"") if content is None else content
+    if older_file.is_dump(begins, run.file_name):
+        _require_dump(run.user)
+        content = content or b"".join(pieces.stream_bytes(run, ImportPart.FILE))
+        return older_crm.check(content, run.file_name, progress=progress)
+    plan = check_file(
+        partial(_read_apart, run) if content is None else partial(read, content, run.file_name),
+        run.sha256, run.file_name, run.user,
         mapping=_mapping(run), asks=asks, corrections=corrections_of(run),
         empty_deletes=run.options.get("empty_deletes", False), progress=progress,
+        taken=conflicts.taken(run) if taken is None else taken, decisions=run.decisions,
     )  # fmt: skip
     # Either list's page takes any file, so what is in it decides which permissions it needs.
     needed = {CLIENTS: (Client,), CASES: (Case,)}.get(plan.layout.kind, (Client, Case))
     if not all(may_import(run.user, model) for model in needed):
         raise NotAllowed()
-    decisions = run.decisions
-    return reshape(plan, lambda made: decide(made, decisions, run.user))
+    return plan
 
 
-def _keep(run: ImportRun, found: Plan | Layout, *, message: str = "") -> None:
+def _keep(run: ImportRun, found: Plan | OlderPlan | Layout, *, message: str = "") -> None:
     """What the preview shows, or the page of the columns. In the caller's transaction."""
     if isinstance(found, Layout):
         pieces.store_json(run, ImportPart.COLUMNS, [[found.kind, found.asked]])
@@ -316,8 +355,8 @@ def _keep(run: ImportRun, found: Plan | Layout, *, message: str = "") -> None:
         _keep_plan(run, found, message)
 
 
-def _keep_plan(run: ImportRun, plan: Plan, message: str) -> None:
-    if plan.layout.asked:
+def _keep_plan(run: ImportRun, plan: Plan | OlderPlan, message: str) -> None:
+    if isinstance(plan, Plan) and plan.layout.asked:
         pieces.store_json(run, ImportPart.COLUMNS, [[plan.layout.kind, plan.layout.asked]])
     index = preview.store(run, plan)
     run.rows, run.error_count = plan.rows, plan.errors
@@ -327,7 +366,24 @@ def _keep_plan(run: ImportRun, plan: Plan, message: str) -> None:
     run.save()
 
 
-def _write(run: ImportRun, plan: Plan, progress=unwatched) -> None:
+def _write(run: ImportRun, plan: Plan | OlderPlan, progress=unwatched, *, message: str = "") -> None:
+    """Writes what was shown; of a plan that differs from it, also by what another import wrote just now, keeps what is to
+    be shown again, with the message. In the caller's transaction."""
+    take_turn(plan)
+    if preview.fingerprint(plan) != run.fingerprint:
+        _keep(run, plan, message=message)
+        return
+    if isinstance(plan, OlderPlan):
+        older_crm.write(
+            plan, run.user, all_or_nothing=run.options["all_or_nothing"], run=run, progress=progress
+        )  # fmt: skip
+    else:
+        _write_rows(run, plan, progress)
+    pieces.drop(run)
+    preview.store(run, plan, only=Outcome.ERROR)
+
+
+def _write_rows(run: ImportRun, plan: Plan, progress) -> None:
     options, decided = run.options, run.decisions.keys()
 
     def chosen(made: Plan) -> None:
@@ -336,9 +392,7 @@ def _write(run: ImportRun, plan: Plan, progress=unwatched) -> None:
 
     reshape(plan, chosen)
     run.corrections = ""
-    write(plan, run.user, all_or_nothing=run.options["all_or_nothing"], run=run, progress=progress)
-    pieces.drop(run)
-    preview.store(run, plan, only=Outcome.ERROR)
+    write(plan, run.user, all_or_nothing=options["all_or_nothing"], run=run, progress=progress)
 
 
 def _refuse(run: ImportRun, reason: str) -> None:

@@ -1,6 +1,7 @@
 """One cell under a known column -> the value of that field, checked as a form would check it."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache, partial
 
@@ -10,10 +11,11 @@ from django.utils import translation
 from django.utils.translation import gettext as _
 
 from crm.imports import parsers
-from crm.imports.columns import CASE, CLIENT, Column
+from crm.imports.columns import CASE, CLIENT, CODES, Column
 from crm.imports.drafts import Draft
 from crm.imports.problems import ERROR, WARNING, RowProblem, UnreadableValue
 from crm.imports.reading import Row, is_left_out
+from crm.imports.rules import Rules
 from crm.models import Case, Client, Lender, User
 from crm.models.reference import lender_key
 from crm.search import fold
@@ -23,6 +25,8 @@ SHARES = ("ltv_percent", "approved_ltv_percent", "dsti_percent")
 HUNDRED = 100
 # Of a column; more of them are rarely seen twice.
 MOST_KNOWN = 1000
+# Problems of each severity. Whoever has more mends the column or the program that wrote the file, not cells.
+MOST_LISTED = 20_000
 RELATIONS = {"adviser", "stand_in", "lender"}
 
 
@@ -35,18 +39,38 @@ class Lookups:
     """What cells refer to, loaded once: two queries, whatever the number of rows."""
 
     lenders: dict[str, Lender] = field(default_factory=lambda: Lender.objects.by_key())
-    users: dict[str, User | None] = field(default_factory=lambda: _users())
+    people: "_People" = field(default_factory=lambda: _People(User.objects.all()))
 
     def named(self, name: str, key: int | None) -> str:
-        """What a relation's key stands for, as far as it is known here."""
-        known = self.lenders if name == "lender" else self.users
-        return next((str(each) for each in known.values() if each is not None and each.pk == key), "")
+        """What a relation's key stands for; the key where that is gone."""
+        if key is None:
+            return ""
+        known = self.lenders if name == "lender" else self.people.by_user_name
+        return next((str(each) for each in known.values() if each.pk == key), f"#{key}")
 
 
-def _users() -> dict[str, User | None]:
-    """Folded user name, e-mail or full name -> staff; None where two people share it."""
+class _People:
+    """By user name, e-mail or full name; also who left, since a cell may say no more than what is stored. The staff go
+    before others of their name."""
+
+    def __init__(self, users: Iterable[User]):
+        self.by_user_name = {user.username: user for user in users}
+        everybody = list(self.by_user_name.values())
+        staff = [user for user in everybody if user.is_staff]
+        self._by_name = _by_name(everybody) | _by_name(staff)
+
+    def find(self, written: str) -> User:
+        """A user name as it is written goes before all: two may differ only in case. Raises UnreadableValue."""
+        if user := self.by_user_name.get(written) or self._by_name.get(fold(written)):
+            return user
+        if fold(written) in self._by_name:
+            raise UnreadableValue(_("Several users have this name. Write the user name or the e-mail."))
+        raise UnreadableValue(_("No user has this name."))
+
+
+def _by_name(people: list[User]) -> dict[str, User | None]:
+    """Folded user name, e-mail or full name; None where two people share it."""
     found: dict[str, User | None] = {}
-    people = list(User.objects.filter(is_staff=True))
     for names in (lambda user: user.get_full_name(), lambda user: user.email, lambda user: user.username):
         shared: dict[str, list] = {}
         for user in people:
@@ -95,6 +119,8 @@ def _parser(model_field: models.Field):
         return parsers.rate if model_field.name == "interest_rate_percent" else parsers.decimal
     if isinstance(model_field, models.IntegerField):
         return parsers.integer
+    if model_field.name in CODES:
+        return parsers.code
     return parsers.line if isinstance(model_field, models.CharField) else parsers.text
 
 
@@ -106,11 +132,7 @@ def _related(name: str, lookups: Lookups, cell: object, warn):
         if lender := lookups.lenders.get(lender_key(written)):
             return lender
         raise UnknownLender(_("The lender is not known; its text is kept as the note of the lender's step."))
-    if user := lookups.users.get(fold(written)):
-        return user
-    if fold(written) in lookups.users:
-        raise UnreadableValue(_("Several users have this name. Write the user name or the e-mail."))
-    raise UnreadableValue(_("No user has this name."))
+    return lookups.people.find(written)
 
 
 @cache
@@ -133,12 +155,18 @@ def _choice(model_field: models.Field, cell: object, warn) -> str:
     raise UnreadableValue(_("This is none of: %(allowed)s."), allowed=allowed)
 
 
+def is_multiline(model_field: models.Field) -> bool:
+    return _parser(model_field) is parsers.text
+
+
 @dataclass(slots=True)
 class RowValues:
     """What the readable cells of a row say, by owner and field name; the empty ones are left out."""
 
     given: dict[str, dict[str, object]] = field(default_factory=lambda: {CLIENT: {}, CASE: {}})
     is_bad: bool = False
+    # Names of the fields whose cells cannot be read.
+    unread: set[str] = field(default_factory=set)
     lender_text: str = ""
 
     def of(self, owner: str) -> dict[str, object]:
@@ -154,31 +182,43 @@ class RowValues:
 class _Cells:
     """The cells of one column. What a text says is worked out once, where the column has not too many of them."""
 
-    __slots__ = ("column", "known", "parse")
+    __slots__ = ("column", "is_zero_unknown", "known", "parse")
 
-    def __init__(self, column: Column, lookups: Lookups):
+    def __init__(self, column: Column, lookups: Lookups, *, is_history: bool):
         self.column, self.parse = column, reader_of(column, lookups)
+        # Lists from elsewhere write 0 where nobody knows an amount.
+        self.is_zero_unknown = is_history and _parser(column.field) in (parsers.amount, parsers.percent)
         self.known: dict[str, tuple[object, list[str]]] = {}
 
     def read(self, cell: object) -> tuple[object, list[str]]:
         """Value and warnings, of a text that is not known."""
         warnings: list[str] = []
-        found = (None if is_left_out(cell) else self.parse(cell, warnings.append), warnings)
+        value = None if is_left_out(cell) else self.parse(cell, warnings.append)
+        found = (None if self.is_zero_unknown and value == 0 else value, warnings)
         if len(self.known) < MOST_KNOWN and type(cell) is str:
             self.known[cell] = found
         return found
 
 
 class RowReader:
-    """Reads rows one after another and gathers what is wrong with their cells."""
+    """Reads rows one after another and gathers what is wrong with their cells: of errors and of warnings the first
+    MOST_LISTED, and all of the row that has the last of them. The others are counted in `left_out`."""
 
-    def __init__(self, lookups: Lookups, problems: list[RowProblem]):
-        self.lookups, self.problems = lookups, problems
+    def __init__(self, lookups: Lookups, rules: Rules, problems: list[RowProblem]):
+        self.lookups, self.rules, self.problems = lookups, rules, problems
+        self.left_out: Counter[str] = Counter()
+        self._listed: Counter[str] = Counter()
+        self._last_row: dict[str, int] = {}
         self._cells: dict[int, _Cells] = {}
 
-    def report(self, row: Row, column: Column | None, reason: str, severity: str = ERROR) -> None:
+    def report(self, row: Row, column: Column | None, reason: str, severity: str = ERROR, kind: str = "") -> None:
+        if self._listed[severity] >= MOST_LISTED and self._last_row[severity] != row.number:
+            self.left_out[severity] += 1
+            return
+        self._listed[severity] += 1
+        self._last_row[severity] = row.number
         header, cell = (column.header, parsers.shown(row.cell(column.index))) if column else ("", "")
-        self.problems.append(RowProblem(row.number, header, cell, str(reason), severity))
+        self.problems.append(RowProblem(row.number, header, cell, str(reason), severity, kind))
 
     def values(self, row: Row, columns: list[Column]) -> RowValues:
         found = RowValues()
@@ -189,7 +229,7 @@ class RowReader:
                 continue
             of_column = self._cells.get(column.index)
             if of_column is None or of_column.column is not column:
-                of_column = self._cells[column.index] = _Cells(column, self.lookups)
+                of_column = self._cells[column.index] = _Cells(column, self.lookups, is_history=self.rules.is_history)
             try:
                 value, warnings = (type(cell) is str and of_column.known.get(cell)) or of_column.read(cell)
             except UnknownLender as unknown:
@@ -197,6 +237,7 @@ class RowReader:
                 self.report(row, column, str(unknown), WARNING)
             except UnreadableValue as error:
                 found.is_bad = True
+                found.unread.add(column.name)
                 self.report(row, column, str(error))
             else:
                 for reason in warnings:

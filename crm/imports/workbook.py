@@ -20,7 +20,7 @@ import python_calamine
 from django.utils.translation import gettext as _
 
 from crm.imports.problems import UnusableFile
-from crm.imports.shelf import Shelf
+from crm.imports.shelf import CellError, CellShelf
 from crm.spreadsheet import BESIDE_DATA
 
 MAX_ENTRIES = 1_000
@@ -63,10 +63,6 @@ _UNPLACED_CELL = re.compile(rb'<c(?=[\s/>])(?! r=")')
 _PREFIXED = re.compile(rb"<[^\s<>/:]+:(?:row|c)[\s/>]")
 
 
-class CellError(str):
-    """`#REF!` and its like: what a spreadsheet shows where a formula failed. No column can hold it."""
-
-
 def is_zip(content: bytes) -> bool:
     return content.startswith((b"PK\x03\x04", b"PK\x05\x06"))
 
@@ -82,8 +78,8 @@ def compound_reason(content: bytes) -> str:
     return _("This is a workbook of the old .xls kind. Open it in Excel and save it as XLSX.")
 
 
-def read(content: bytes) -> tuple[Shelf, list[str]]:
-    """Rows of the first visible sheet that holds data, from A1 on, and notices about the other sheets."""
+def read(content: bytes) -> tuple[CellShelf, list[str], str]:
+    """Rows of the first visible sheet that holds data, from A1 on, notices about the other sheets, and which sheet it was."""
     parts = _look_through(content)
     places, begins_1904 = _sheet_places(content, parts)
     with _calamine_fails():
@@ -109,14 +105,14 @@ def read(content: bytes) -> tuple[Shelf, list[str]]:
         notices.append(
             _("Only the sheet %(read)s was read, not %(others)s.") % {"read": name, "others": ", ".join(others)[:300]}
         )
-    return rows, notices
+    return rows, notices, _("XLSX, sheet “%(sheet)s”") % {"sheet": name}
 
 
-def _put_back(rows: Shelf, lost: dict[tuple[int, int], str]) -> Shelf:
+def _put_back(rows: CellShelf, lost: dict[tuple[int, int], str]) -> CellShelf:
     by_row: dict[int, dict[int, str]] = {}
     for (row, column), value in lost.items():
         by_row.setdefault(row, {})[column] = value
-    whole = Shelf()
+    whole = CellShelf()
     for row in range(max([len(rows), *(row + 1 for row in by_row)])):
         cells = rows[row] if row < len(rows) else []
         for column, value in by_row.get(row, {}).items():
@@ -145,7 +141,7 @@ def _calamine_fails() -> Iterator[None]:
         raise UnusableFile(_damaged()) from error
 
 
-def _first_filled(content: bytes, places: dict[str, str]) -> tuple[str, Shelf, list[str]]:
+def _first_filled(content: bytes, places: dict[str, str]) -> tuple[str, CellShelf, list[str]]:
     """Name and rows of the sheet to read, and the names of the other filled ones. Each is parsed once."""
     with python_calamine.CalamineWorkbook.from_filelike(io.BytesIO(content)) as book:
         visible = [
@@ -164,7 +160,7 @@ def _first_filled(content: bytes, places: dict[str, str]) -> tuple[str, Shelf, l
                     chosen = sheet
         if chosen is None:
             raise UnusableFile(_("The workbook has no visible sheet with anything in it."))
-        rows, before = Shelf(), [""] * chosen.start[1]
+        rows, before = CellShelf(), [""] * chosen.start[1]
         for cells in chosen.iter_rows():  # from the first row on, but from the first filled column
             rows.add(before + cells)
     return chosen.name, rows, [name for name in filled if name != chosen.name]

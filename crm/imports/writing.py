@@ -4,6 +4,7 @@ history and search tokens; the number of queries follows the batches, not the ro
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 from django.db import connection, transaction
 from django.db.models import Count, Max
@@ -17,7 +18,7 @@ from crm.imports.plans import Item, Outcome, Plan, problems_json
 from crm.imports.problems import RowProblem
 from crm.models import Case, CaseStep, Client, ImportRun, SearchToken, Step, operation
 from crm.models.base import give_references
-from crm.models.bulk import insert_columns, reserve_keys, update_rows
+from crm.models.bulk import insert_columns, refresh_statistics, reserve_keys, update_rows
 from crm.models.cases import REFERENCE_PREFIX as CASE_PREFIX
 from crm.models.clients import REFERENCE_PREFIX as CLIENT_PREFIX
 from crm.models.history import CHANGED, CREATED, enter, record
@@ -26,6 +27,9 @@ from crm.models.steps import LENDER_SELECTION
 
 BATCH = 500
 CREATED_AT_ONCE = 2000
+# New records after which the tables are no more what the database believes of them.
+MANY = 1000
+_TABLES = [Client, Case, CaseStep, SearchToken, *(each.history.model for each in (Client, Case, CaseStep))]
 # Any number that no other part of the office locks.
 ADVISORY_LOCK = 20_260_302
 
@@ -57,6 +61,8 @@ def write(
         new = (item for item in items if item.is_new)
         clients, cases = _create(new, now=timezone.now(), written=lambda done: progress(done, len(items)))
         _update([item for item in items if item.changed])
+        if len(clients) + len(cases) >= MANY:
+            transaction.on_commit(partial(refresh_statistics, *_TABLES), robust=True)
         notices.tell_of_many(NoticeKind.NEW_CLIENT, clients, by=user)
         notices.tell_of_many(NoticeKind.NEW_CASE, cases, by=user)
         notices.tell_of_many(NoticeKind.HANDED_OVER, handed_over, by=user, had=had)
@@ -174,7 +180,19 @@ def _insert(prefix: str, drafts: list[Draft], now) -> None:
     given = [draft.given for draft in drafts]
     columns = {name: [each.get(name, first) for each in given] for name, first in beginnings(model).items()}
     insert_columns(model, columns)
-    record(model, columns["id"], CREATED)
+    _record(model, drafts)
+
+
+def _record(model, drafts: list[Draft]) -> None:
+    """At once, but for those that have a reason of their own."""
+    reasons: dict[str, list[int]] = {}
+    for draft in drafts:
+        reasons.setdefault(draft.given.get("history_reason", ""), []).append(draft.pk)
+    if len(reasons) > 1 or "" not in reasons:
+        enter(current_operation(), timezone.now())  # the import's line in the audit trail takes none of them
+    for reason, keys in reasons.items():
+        with operation(reason=reason):
+            record(model, keys, CREATED)
 
 
 def _insert_steps(of_cases: Iterable[Iterable[tuple]]) -> None:

@@ -7,10 +7,20 @@ from django.core.management.base import BaseCommand
 from django.db import OperationalError, ProgrammingError
 from django.utils.translation import gettext as _
 
+from crm.exports import given_back
 from crm.imports import UnusableFile
 from crm.imports.reading import too_large
 
 UNUSABLE, SOME_REFUSED = 1, 2
+
+
+def write_refused(plan, file: Path) -> None:
+    """As a workbook, where the file is named so."""
+    if file.suffix.lower() != ".xlsx":
+        file.write_bytes(plan.errors_file())
+        return
+    with file.open("wb") as target:
+        given_back.write(*plan.refused(), target)
 
 
 class ImportCommand(BaseCommand):
@@ -18,7 +28,7 @@ class ImportCommand(BaseCommand):
     errors_help = ""
     most_bytes: int | None = None
 
-    def check_file(self, content: bytes, name: str):
+    def check_file(self, content: bytes, name: str, options: dict):
         raise NotImplementedError
 
     def write(self, plan, options: dict) -> None:
@@ -61,15 +71,15 @@ class ImportCommand(BaseCommand):
         content = file.read_bytes()
         if errors and errors.exists() and errors.samefile(file):
             raise UnusableFile(_("--errors names the file that is imported. Give it a name of its own."))
-        plan = self.check_file(content, file.name)
+        plan = self.check_file(content, file.name, options)
         if errors:
             # Before the write: a place where nothing can be written must not be found out after it.
             errors.touch(mode=0o600)
-            errors.write_bytes(plan.errors_file())
+            write_refused(plan, errors)
         if not dry_run:
             self.write(plan, options)
             if errors:
-                errors.write_bytes(plan.errors_file())
+                write_refused(plan, errors)
         return plan
 
     def leave(self, message: str, error: Exception):

@@ -10,9 +10,9 @@ class Command(ImportCommand):
         "rows refused, 1: the file cannot be used. The last line on standard output counts the rows."
     )
     source = "dump"
-    errors_help = "write every problem here (CSV)"
+    errors_help = "write every problem here (CSV; a workbook where the name ends .xlsx)"
 
-    def check_file(self, content, name):
+    def check_file(self, content, name, options):
         return older_crm.check(content, name)
 
     def write(self, plan, options):

@@ -3,6 +3,7 @@
 import datetime
 import threading
 import uuid
+from urllib.parse import urlencode
 
 import pytest
 import tablib
@@ -34,6 +35,7 @@ HEADER = "jmeno;email;cena;navrh_financovani_castka;datum"
 GOOD = "Jana Bílá;jana@example.com;5 000 000;4 000 000;1.2.2026"
 PAGES = (
     "import_preview", "import_progress", "import_columns", "import_result", "import_refused_rows", "import_problems",
+    "import_refused_book",
 )  # fmt: skip
 POSTED = ("import_preview", "import_cancel", "import_again", "import_columns", "import_cells")
 BAD = "Petr Zlý;petr@example.com;asi milion;1;1.2.2026"
@@ -86,6 +88,13 @@ def test_the_preview_shows_every_problem_of_every_row_and_writes_nothing(browse,
     assert "asi milion" in content
     assert "Jana Bílá" in content
     assert Client.objects.count() == 0
+
+
+def test_the_preview_says_how_the_file_was_read(browse, manager):
+    browser = browse(manager)
+    page = browser.get(upload(browser, GOOD))
+    assert "CSV, UTF-8, separated by semicolons." in page.content.decode()
+    assert page.context["notices"] == []
 
 
 def test_a_confirmation_writes_the_good_rows(browse, manager):
@@ -145,6 +154,19 @@ def test_the_problems_download_after_the_import(browse, manager):
     response = browser.get(url("import_problems", ImportRun.objects.get()))
     assert response["Content-Disposition"] == 'attachment; filename="import-problems.csv"'
     assert "3;cena;asi milion;" in response.content.decode("utf-8-sig")
+
+
+def test_files_of_problems_speak_the_readers_language(browse, manager):
+    factories.make_catalogue()
+    browser = browse(manager)
+    browser.post(upload(browser, GOOD, BAD), {"mode": "good"})
+    User.objects.filter(pk=manager.pk).update(language="cs")
+    problems, refused = (
+        browser.get(url(page, ImportRun.objects.get())) for page in ("import_problems", "import_refused_rows")
+    )
+    assert problems.content.decode("utf-8-sig").splitlines()[0] == "řádek;sloupec;hodnota;problém"
+    assert problems["Content-Disposition"] == 'attachment; filename="problemy-importu.csv"'
+    assert refused["Content-Disposition"] == 'attachment; filename="odmitnute-radky.csv"'
 
 
 def test_a_confirmation_works_once(browse, manager):
@@ -287,6 +309,49 @@ def test_a_file_that_is_too_large_is_refused(browse, manager):
 def test_a_file_that_django_does_not_take_into_memory_is_too_large(browse, manager):
     response = browse(manager).post(UPLOAD, {"file": csv_file(GOOD)})
     assert "The file is too large" in response.content.decode()
+
+
+LONG_PASTE = "jmeno\n" + "Jan\n" * 1_000_000
+
+
+@pytest.fixture
+def strict(manager):
+    """A browser whose forms need their token, as a person's do."""
+    User.objects.filter(pk=manager.pk).update(language="en")
+    browser = Browser(enforce_csrf_checks=True)
+    browser.force_login(manager)
+    return browser
+
+
+def token(browser) -> str:
+    return browser.get(UPLOAD).context["csrf_token"]
+
+
+@pytest.mark.parametrize("kind", [{}, {"content_type": "application/x-www-form-urlencoded"}])
+def test_more_than_a_form_takes_is_told_on_the_form_with_the_cure(strict, kind):
+    sent = {"csrfmiddlewaretoken": token(strict), "empty_deletes": "", "text": LONG_PASTE}
+    response = strict.post(UPLOAD, urlencode(sent) if kind else sent, **kind)
+    assert response.status_code == 200
+    assert response.context["form"].errors == {
+        "text": ["At most 2.5 MB can be pasted. Save the rows as XLSX or CSV, and choose that file."]
+    }
+    assert not ImportRun.objects.exists() and token(strict)
+
+
+def test_as_much_as_a_form_takes_is_taken(strict):
+    text = "jmeno\n" + "Jan\n" * 10 + "\n" * 2_600_000
+    assert strict.post(UPLOAD, {"csrfmiddlewaretoken": token(strict), "text": text}).status_code == 302
+
+
+def test_an_upload_without_the_forms_token_is_refused(strict):
+    assert strict.post(UPLOAD, {"file": csv_file(GOOD)}).status_code == 403
+    assert strict.post(UPLOAD, {"csrfmiddlewaretoken": token(strict), "file": csv_file(GOOD)}).status_code == 302
+
+
+def test_a_long_paste_of_a_stranger_is_not_read(client, assistant):
+    assert client.post(UPLOAD, {"text": LONG_PASTE})["Location"].startswith(reverse("admin:login"))
+    client.force_login(assistant)
+    assert client.post(UPLOAD, {"text": LONG_PASTE}).status_code == 403
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04nothing", b"<html>", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"])
@@ -483,7 +548,7 @@ def test_the_preview_is_paged_and_filtered(browse, manager, monkeypatch):
 def test_a_preview_is_read_from_the_database_and_checks_nothing(browse, manager, monkeypatch):
     browser = browse(manager)
     preview = upload(browser, GOOD)
-    monkeypatch.setattr(runs, "check", lambda *args, **kwargs: pytest.fail("checked again"))
+    monkeypatch.setattr(runs, "check_file", lambda *args, **kwargs: pytest.fail("checked again"))
     assert browser.get(preview).status_code == 200
 
 
@@ -499,12 +564,14 @@ def test_a_probable_duplicate_is_counted_and_found(browse, manager):
 def test_whoever_may_not_read_clients_sees_no_stored_value(browse, manager):
     client = factories.make_client("Alice Nováková", email="alice@example.com")
     content = export(Client.objects.all(), "csv").replace(b"alice@example.com", b"new@example.com")
+    preview = browse(manager).post(UPLOAD, {"file": SimpleUploadedFile("x.csv", content)})["Location"]
     manager.groups.clear()
     manager.user_permissions.set(Permission.objects.filter(codename__in=["import_client", "import_case"]))
-    browser = browse(manager)
-    page = browser.get(browser.post(UPLOAD, {"file": SimpleUploadedFile("x.csv", content)})["Location"])
+    page = browse(manager).get(preview)
     assert page.context["rows"][0].changes[0]["before"] == "•••"
     assert client.email not in page.content.decode()
+    page = browse(manager).get(browse(manager).post(UPLOAD, {"file": SimpleUploadedFile("x.csv", content)})["Location"])
+    assert (page.context["rows"][0].changes, client.email in page.content.decode()) == ([], False)
 
 
 # --- A file that was imported before; the list of imports ---
@@ -700,20 +767,24 @@ def test_what_identifies_a_known_client_is_proposed(manager, known, row):
     assert (problem.about, "Probably" in problem.reason) == (client.reference, True)
 
 
-@pytest.mark.parametrize(("choice", "clients", "cases"), [("", 2, 1), ("skip", 1, 0), ("C", 1, 1)])
+@pytest.mark.parametrize(("choice", "clients", "cases"), [("", 2, 1), ("skip", 1, 0), ("C", 1, 1), ("case:C", 1, 1)])
 def test_what_becomes_of_a_probable_duplicate_is_chosen(browse, manager, choice, clients, cases):
     factories.make_catalogue()
     known = factories.make_client("Jana Bílá", email="jana@example.com")
     browser = browse(manager)
     preview = upload(browser, GOOD)
     [row] = browser.get(preview).context["rows"]
-    assert [each["value"] for each in row.choices] == ["", "skip", known.reference]
-    chosen = known.reference if choice == "C" else choice
+    assert [each["value"] for each in row.choices] == ["", "skip", known.reference, f"case:{known.reference}"]
+    assert [each["label"] for each in row.choices][2:] == [
+        f"It is {known.reference}: update this client",
+        f"Only give the case to {known.reference}",
+    ]
+    chosen = choice.replace("C", known.reference)
     page = browser.post(url("import_cells", ImportRun.objects.get()), {"row-2": chosen}, follow=True)
     assert [each["value"] for each in page.context["rows"][0].choices if each["is_chosen"]] == [chosen]
     browser.post(preview, {"mode": "good"})
     assert (Client.objects.count(), Case.objects.count()) == (clients, cases)
-    assert Case.objects.filter(client=known).count() == (choice == "C")
+    assert Case.objects.filter(client=known).count() == choice.endswith("C")
 
 
 def test_no_case_is_given_to_a_client_that_was_not_proposed(browse, manager):
@@ -736,3 +807,189 @@ def test_probable_duplicates_are_left_out_together_but_for_those_decided_one_by_
     browser.post(preview, {"mode": "good", "duplicates": "skip"})
     run = ImportRun.objects.get()
     assert (run.created_count, run.skipped_count, Client.objects.count(), known.cases.count()) == (2, 1, 3, 1)
+
+
+# --- Cells that the office changed too since the file was made ---
+
+SAID, WROTE, FILED = "alice@example.com", "office@example.com", "file@example.com"
+
+
+def conflicting(*names):
+    """A file of clients whose e-mail both the file and the office changed since it was exported."""
+    clients = [factories.make_client(name, email=SAID) for name in names]
+    content = export(Client.objects.order_by("pk"), "csv").replace(SAID.encode(), FILED.encode())
+    for client in clients:
+        client.email = WROTE
+        client.save()
+    return SimpleUploadedFile("x.csv", content)
+
+
+def emails():
+    return [client.email for client in Client.objects.order_by("pk")]
+
+
+def chosen(page):
+    return [[each["is_taken"] for each in row.conflicts] for row in page.context["rows"]]
+
+
+def test_a_conflict_is_shown_with_all_three_values_and_the_offices_stays(browse, manager):
+    browser = browse(manager)
+    preview = browser.post(UPLOAD, {"file": conflicting("Alice", "Bob")})["Location"]
+    page = browser.get(f"{preview}?show=conflict")
+    [conflict] = page.context["rows"][0].conflicts
+    assert [conflict[name] for name in ("label", "was", "now", "file")] == ["E-mail", SAID, WROTE, FILED]
+    assert all(value in page.content.decode() for value in (SAID, WROTE, FILED))
+    assert chosen(page) == [[False], [False]]
+    assert ("conflict", "2") in [(each["value"], each["count"]) for each in page.context["filters"]]
+    assert page.context["writes"] == 0
+    assert WROTE not in database_dump()
+
+
+def test_a_file_without_conflicts_asks_for_none(browse, manager):
+    browser = browse(manager)
+    page = browser.get(upload(browser, GOOD))
+    assert "conflict" not in page.content.decode().lower()
+
+
+@pytest.fixture(params=["short", "long"])
+def two_conflicts(request, browse, manager, monkeypatch):
+    """A file that is checked and written at once, or by jobs, which `done` does."""
+    monkeypatch.setattr(runs, "ROWS_AT_ONCE", 1 if request.param == "long" else 500)
+    browser = browse(manager)
+    preview = browser.post(UPLOAD, {"file": conflicting("Alice", "Bob")})["Location"]
+    run, done = ImportRun.objects.get(), work if request.param == "long" else lambda run: run
+    done(run)
+    return browser, preview, run, done
+
+
+def test_each_conflict_is_merged_by_choice(two_conflicts):
+    browser, preview, run, done = two_conflicts
+    [_first, name] = [each["name"] for row in browser.get(preview).context["rows"] for each in row.conflicts]
+    browser.post(url("import_cells", run), {name: "file"})
+    done(run)
+    page = browser.get(preview)
+    assert chosen(page) == [[False], [True]]
+    [change] = page.context["rows"][1].changes
+    assert (change["before"], change["now"], page.context["rows"][0].changes) == (WROTE, FILED, [])
+    browser.post(preview, {"mode": "good"})
+    assert done(run) and emails() == [WROTE, FILED]
+    assert not run.pieces.filter(part="taken").exists()
+
+
+def test_a_choice_is_for_all_conflicts_of_the_file(browse, manager, monkeypatch):
+    monkeypatch.setattr(pages, "PER_PAGE", 1)
+    browser = browse(manager)
+    preview = browser.post(UPLOAD, {"file": conflicting("Alice", "Bob", "Eva")})["Location"]
+    run = ImportRun.objects.get()
+    cells = url("import_cells", run)
+    for everything, expected in (("file", 3), ("office", 0), ("file", 3)):
+        browser.post(cells, {"conflicts": everything})
+        assert browser.get(preview).context["writes"] == expected
+    page = browser.get(f"{preview}?show=conflict&p=2")
+    [conflict] = page.context["rows"][0].conflicts
+    assert f'action="{cells}?show=conflict&amp;p=2"' in page.content.decode()
+    response = browser.post(f"{cells}?show=conflict&p=2", {"conflicts": "", conflict["name"]: "office"})
+    assert response["Location"] == f"{preview}?show=conflict&p=2"
+    browser.post(preview, {"mode": "good"})
+    assert emails() == [FILED, WROTE, FILED]
+
+
+def test_what_the_office_writes_after_the_choice_is_asked_about_again(two_conflicts):
+    browser, preview, run, done = two_conflicts
+    browser.post(url("import_cells", run), {"conflicts": "file"})
+    done(run)
+    alice = Client.objects.order_by("pk").first()
+    alice.email = "later@example.com"
+    alice.save()
+    browser.post(preview, {"mode": "good"})
+    done(run)
+    page = browser.get(preview)
+    assert "Look at the rows again" in page.content.decode()
+    assert chosen(page) == [[False], [True]]
+    assert page.context["rows"][0].conflicts[0]["now"] == "later@example.com"
+    assert emails() == ["later@example.com", WROTE]
+    browser.post(preview, {"mode": "good"})
+    done(run)
+    assert emails() == ["later@example.com", FILED]
+
+
+def test_a_choice_that_is_no_conflict_changes_nothing(browse, manager):
+    browser = browse(manager)
+    browser.post(UPLOAD, {"file": conflicting("Alice")})
+    page = browser.post(url("import_cells", ImportRun.objects.get()), {"conflict-2-0": "file"}, follow=True)
+    assert "Nothing was changed." in page.content.decode()
+
+
+@pytest.mark.parametrize("choice", ["office", "file"])
+def test_who_may_not_read_clients_is_told_no_stored_value_of_a_conflict(browse, manager, choice):
+    file = conflicting("Alice")
+    manager.groups.clear()
+    manager.user_permissions.set(Permission.objects.filter(codename__in=["import_client", "import_case"]))
+    browser = browse(manager)
+    preview = browser.post(UPLOAD, {"file": file})["Location"]
+    run = ImportRun.objects.get()
+    browser.post(url("import_cells", run), {"conflicts": choice})
+    shown = [browser.get(preview)]
+    [conflict] = shown[0].context["rows"][0].conflicts
+    assert [conflict[name] for name in ("was", "now", "file")] == ["•••", "•••", FILED]
+    browser.post(preview, {"mode": "good"})
+    shown += [browser.get(url(page, run)) for page in ("import_result", "import_problems")]
+    assert [page.status_code for page in shown] == [200, 200, 200]
+    for page in shown:
+        assert not [value for value in (SAID, WROTE) if value in page.content.decode()]
+
+
+def test_no_file_of_an_import_quotes_what_is_stored(browse, manager):
+    """Exports need a right and leave a record; these files need neither."""
+    file = conflicting("Alice", "Bob")
+    bad = file.read().replace(b"Bob", b"B" * 300)
+    browser = browse(manager)
+    preview = browser.post(UPLOAD, {"file": SimpleUploadedFile("x.csv", bad)})["Location"]
+    run = ImportRun.objects.get()
+    files = [browser.get(url("import_refused_rows", run))]
+    browser.post(url("import_cells", run), {"conflicts": "file"})
+    browser.post(preview, {"mode": "good"})
+    files += [browser.get(url(page, run)) for page in ("import_refused_rows", "import_problems")]
+    assert [FILED in file.content.decode() for file in files] == [True, True, True]
+    assert not [value for file in files for value in (SAID, WROTE) if value in file.content.decode()]
+
+
+def test_the_client_of_a_new_case_is_named_to_whoever_may_read_clients(browse, manager):
+    factories.make_catalogue()
+    client = factories.make_client("Alice Nováková")
+    text = f"Reference;Client;Loan amount (CZK)\r\n;{client.reference};5\r\n"
+    browser = browse(manager)
+    preview, _run = upload_unknown(browser, text)
+    assert browser.get(preview).context["rows"][0].who == "Alice Nováková"
+    manager.groups.clear()
+    manager.user_permissions.set(Permission.objects.filter(codename__in=["import_client", "import_case"]))
+    page = browse(manager).get(preview)
+    assert (page.context["rows"][0].who, "Alice" in page.content.decode()) == ("•••", False)
+
+
+def test_cells_of_somebody_elses_import_are_shown_to_whoever_may_read_clients(browse, manager, administrator):
+    content = "jmeno;datum\r\nJana Bílá;nikdy\r\n".encode()
+    run = imports.confirm(imports.begin(content, "x.csv", administrator), administrator)
+    browser = browse(manager)
+    assert b"nikdy" in browser.get(url("import_problems", run)).content
+    manager.groups.clear()
+    names = ["import_client", "import_case", "view_all_cases"]
+    manager.user_permissions.set(Permission.objects.filter(codename__in=names))
+    browser = browse(manager)
+    for page in ("import_problems", "import_result"):
+        content = browser.get(url(page, run)).content.decode()
+        assert ("nikdy" in content, "•••" in content) == (False, True)
+
+
+def test_conflicts_cost_the_same_number_of_queries_for_two_and_four(browse, manager):
+    browser = browse(manager)
+
+    def queries(*names):
+        Client.objects.all().delete()
+        preview = browser.post(UPLOAD, {"file": conflicting(*names)})["Location"]
+        with CaptureQueriesContext(connection) as found:
+            browser.get(preview)
+            browser.post(f"{preview}cells/", {"conflicts": "file"})
+        return len(found)
+
+    assert queries("A B", "C D") == queries("E F", "G H", "I J", "K L")

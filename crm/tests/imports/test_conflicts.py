@@ -1,11 +1,14 @@
 """A file of an export comes back after the office went on: what only one of them changed is taken, what both did is told."""
 
 import datetime
+from io import StringIO
 
 import pytest
+from django.core.management import call_command
 
 from crm import imports
-from crm.models import Case, Client
+from crm.imports.conflicts import EVERY
+from crm.models import Case, Client, ImportRun
 from crm.tests.factories import make_case, make_catalogue, make_client, make_lender
 from crm.tests.imports.workbooks import csv
 
@@ -39,6 +42,15 @@ def said(plan):
     return [(each.row, each.column, each.value) for each in plan.problems]
 
 
+def values(plan):
+    """What each conflict said when the file was made, what the office wrote since, what the file says."""
+    return [tuple(map(str, (each.was, each.now, each.value))) for each in plan.conflicts]
+
+
+def marks(plan, *rows):
+    return {each.mark for each in plan.conflicts if not rows or each.row in rows}
+
+
 def test_what_only_the_file_changed_is_written_and_what_only_the_office_changed_stays(alice):
     row = [alice.reference, "Alice", "alice@example.com", "Praha", version(alice)]
     change(alice, email="office@example.com")
@@ -54,7 +66,7 @@ def test_what_both_changed_is_told_with_all_three_values_and_not_written(alice):
     alice.refresh_from_db()
     assert (alice.email, alice.city, plan.updated) == ("office@example.com", "Praha", 1)
     assert said(plan) == [(2, "E-mail", "file@example.com")]
-    assert "alice@example.com" in plan.problems[0].reason and "office@example.com" in plan.problems[0].reason
+    assert values(plan) == [("alice@example.com", "office@example.com", "file@example.com")]
     assert not plan.problems[0].is_error
 
 
@@ -99,4 +111,156 @@ def test_relations_and_amounts_of_cases_conflict_too(alice, adviser, manager):
     case = Case.objects.get()
     assert (case.lender, case.loan_amount_czk, plan.skipped) == (other, 2_000_000, 1)
     assert said(plan) == [(2, "Lender", "Banka Na Rohu")]
-    assert "“Banka U Mostu”" in plan.problems[0].reason and "“Banka Pod Lípou”" in plan.problems[0].reason
+    assert values(plan) == [("Banka U Mostu", "Banka Pod Lípou", "Banka Na Rohu")]
+
+
+# --- Merged by choice ---
+
+
+def test_the_files_value_is_taken_where_it_was_chosen_and_nowhere_else(alice):
+    bob = make_client("Bob", email="bob@example.com")
+    rows = [[each.reference, each.full_name, "file@example.com", "", version(each)] for each in (alice, bob)]
+    for each in (alice, bob):
+        change(each, email="office@example.com")
+    first = imports.check(csv(*rows, header=HEADER), "x.csv", on=TODAY)
+    plan = load(HEADER, *rows, taken=marks(first, 3))
+    assert [Client.objects.get(pk=each.pk).email for each in (alice, bob)] == ["office@example.com", "file@example.com"]
+    assert [(each.row, each.is_taken) for each in plan.conflicts] == [(2, False), (3, True)]
+    assert (plan.updated, plan.skipped, plan.errors) == (1, 1, 0)
+    assert plan.items[0].before == {"email": "office@example.com"}
+    assert [" stays" in each.reason for each in plan.problems] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("office", "file", "stored"),
+    [
+        ("third@example.com", "file@example.com", "third@example.com"),
+        ("office@example.com", "other@example.com", "office@example.com"),
+        ("office@example.com", "file@example.com", "file@example.com"),
+    ],
+)
+def test_a_choice_holds_no_longer_than_both_values(alice, office, file, stored):
+    def row(email):
+        return [alice.reference, "Alice", email, "", made]
+
+    made = version(alice)
+    change(alice, email="office@example.com")
+    chosen = marks(imports.check(csv(row("file@example.com"), header=HEADER), "x.csv", on=TODAY))
+    change(alice, email=office)
+    load(HEADER, row(file), taken=chosen)
+    alice.refresh_from_db()
+    assert alice.email == stored
+
+
+def test_a_choice_is_of_one_cell_of_one_record(alice):
+    bob = make_client("Bob", email="alice@example.com", city="Brno")
+    rows = [[each.reference, each.full_name, "file@example.com", "File", version(each)] for each in (alice, bob)]
+    for each in (alice, bob):
+        change(each, email="office@example.com", city="File2")
+    assert len(marks(imports.check(csv(*rows, header=HEADER), "x.csv", on=TODAY))) == 4
+
+
+def test_the_file_wins_over_a_version_that_nobody_knows_only_by_choice(alice):
+    row = [alice.reference, "Alice", "file@example.com", "Brno", "999999999"]
+    plan = imports.check(csv(row, header=HEADER), "x.csv", on=TODAY)
+    assert [(each.was, each.is_known) for each in plan.conflicts] == [(None, False)]
+    load(HEADER, row, taken=marks(plan))
+    alice.refresh_from_db()
+    assert (alice.email, alice.city) == ("file@example.com", "Brno")
+
+
+def test_an_empty_cell_deletes_by_choice_what_the_office_wrote_since(alice):
+    row = [alice.reference, "Alice", "", "", version(alice)]
+    change(alice, email="office@example.com", city="Praha")
+    plan = imports.check(csv(row, header=HEADER), "x.csv", on=TODAY, empty_deletes=True)
+    assert values(plan) == [("alice@example.com", "office@example.com", "None"), ("Brno", "Praha", "None")]
+    load(HEADER, row, empty_deletes=True, taken={plan.conflicts[1].mark})
+    alice.refresh_from_db()
+    assert (alice.email, alice.city) == ("office@example.com", "")
+
+
+def test_relations_and_dates_of_cases_are_taken_too(alice, adviser, manager):
+    make_catalogue()
+    first, other, third = (make_lender(name) for name in ("Banka U Mostu", "Banka Pod Lípou", "Banka Na Rohu"))
+    case = make_case(alice, adviser=adviser, lender=first, contract_number="S-1", fixation_until=TODAY)
+    row = [case.reference, alice.reference, "Banka Na Rohu", manager.username, "S-3", "1.1.2031", version(case)]
+    change(case, lender=other, adviser=None, contract_number="S-2", fixation_until=datetime.date(2030, 1, 1))
+    header = ["Reference", "Client", "Lender", "Adviser", "Contract number", "Fixation until", "Row version"]
+    plan = imports.check(csv(row, header=header), "x.csv", on=TODAY)
+    assert values(plan)[:2] == [
+        ("Banka U Mostu", "Banka Pod Lípou", "Banka Na Rohu"),
+        (str(adviser), "None", str(manager)),
+    ]
+    load(header, row, taken=EVERY)
+    case = Case.objects.get()
+    assert (case.lender, case.adviser, case.contract_number) == (third, manager, "S-3")
+    assert case.fixation_until == datetime.date(2031, 1, 1)
+
+
+def test_a_relation_that_is_gone_is_told_by_its_number(alice):
+    make_catalogue()
+    gone = make_lender("Banka U Mostu")
+    case = make_case(alice, lender=gone)
+    row = [case.reference, alice.reference, make_lender("Banka Na Rohu").name, version(case)]
+    change(case, lender=make_lender("Banka Pod Lípou"))
+    number = gone.pk
+    gone.delete()
+    plan = imports.check(csv(row, header=["Reference", "Client", "Lender", "Row version"]), "x.csv", on=TODAY)
+    assert plan.conflicts[0].was == f"#{number}"
+
+
+def test_client_and_case_of_a_combined_row_conflict_each_on_its_own(alice):
+    make_catalogue()
+    case = make_case(alice, loan_amount_czk=1_000_000)
+    header = [
+        "Reference",
+        "Full name",
+        "E-mail",
+        "Row version",
+        "Reference (case)",
+        "Loan amount (CZK)",
+        "Row version (case)",
+    ]
+    row = [alice.reference, "Alice", "file@example.com", version(alice), case.reference, "3 000 000", version(case)]
+    change(alice, email="office@example.com")
+    change(case, loan_amount_czk=2_000_000)
+    plan = imports.check(csv(row, header=header), "x.csv", on=TODAY)
+    assert [(each.column.owner, each.column.name) for each in plan.conflicts] == [
+        ("client", "email"), ("case", "loan_amount_czk"),
+    ]  # fmt: skip
+    load(header, row, taken={plan.conflicts[1].mark})
+    alice.refresh_from_db()
+    case.refresh_from_db()
+    assert (alice.email, case.loan_amount_czk) == ("office@example.com", 3_000_000)
+
+
+def test_what_an_import_may_not_write_is_no_choice(alice):
+    make_catalogue()
+    case = make_case(alice)
+    row = [case.reference, alice.reference, "Declined", "999999999"]
+    plan = load(["Reference", "Client", "Status", "Row version"], row, taken=EVERY)
+    assert [(each.is_taken, bool(each.refusal)) for each in plan.conflicts] == [(False, True)]
+    assert (plan.errors, plan.skipped, Case.objects.get().status) == (0, 1, "open")
+
+
+def test_no_problem_quotes_what_is_stored(alice):
+    row = [alice.reference, "Alice", "file@example.com", "File", version(alice)]
+    change(alice, email="office@example.com", city="Praha")
+    content = csv(row, [alice.reference, "Alice", "x@example.com", "", "1"], header=HEADER)
+    plan = imports.check(content, "x.csv", on=TODAY, taken=EVERY)
+    imports.write(plan)
+    for told in (str([str(each) for each in plan.problems]), ImportRun.objects.get().problems):
+        assert not [value for value in ("alice@example.com", "office@example.com", "Brno", "Praha") if value in told]
+
+
+@pytest.mark.parametrize(
+    ("args", "stored"), [([], "office@example.com"), (["--conflicts", "file"], "file@example.com")]
+)
+def test_the_command_keeps_the_offices_value_unless_told_otherwise(alice, tmp_path, args, stored):
+    path = tmp_path / "x.csv"
+    path.write_bytes(csv([alice.reference, "Alice", "file@example.com", "", version(alice)], header=HEADER))
+    change(alice, email="office@example.com")
+    said = StringIO()
+    call_command("import_clients", path, *args, stdout=said)
+    alice.refresh_from_db()
+    assert (alice.email, "office@example.com" in said.getvalue()) == (stored, False)

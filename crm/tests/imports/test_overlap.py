@@ -102,14 +102,17 @@ def test_a_case_of_a_client_goes_in_once(_steps):
 def test_a_file_confirmed_while_a_command_imports_it_goes_in_once(_steps, manager, monkeypatch):
     content = csv(["Alice", "1.2.2025"], header=["jmeno", "datum"])
     run = imports.begin(content, "x.csv", manager)
-    check = imports.check
+    check_file = runs.check_file
 
     def check_and_be_overtaken(*args, **kwargs):
-        plan = check(*args, **kwargs)
-        imports.write(check(content, "x.csv"))
+        plan = check_file(*args, **kwargs)
+        imports.write(imports.check(content, "x.csv"))
         return plan
 
-    monkeypatch.setattr(runs, "check", check_and_be_overtaken)
+    monkeypatch.setattr(runs, "check_file", check_and_be_overtaken)
+    with pytest.raises(runs.ChangedMeanwhile):
+        imports.confirm(run, manager)
+    monkeypatch.undo()
     run = imports.confirm(run, manager)
     assert (run.created_count, run.skipped_count, Client.objects.count()) == (0, 1, 1)
 

@@ -2,6 +2,7 @@
 
 import datetime
 import io
+import itertools
 from decimal import Decimal
 from pathlib import Path
 
@@ -110,6 +111,19 @@ def test_a_cell_that_differs_is_an_update_of_that_field_alone():
     assert Client.objects.search("new@example.com").exists() and not Client.objects.search("old@example.com").exists()
 
 
+@pytest.mark.parametrize("file_format", ["csv", "xlsx"])
+def test_a_stored_day_that_no_import_takes_comes_back_unchanged(file_format):
+    make_client("Alice", birth_date=datetime.date(1899, 12, 31))
+    plan = check(exported(Client, file_format), file_format)
+    assert (plan.skipped, plan.problems) == (1, [])
+
+
+def test_no_import_takes_another_such_day():
+    alice = make_client("Alice", birth_date=datetime.date(1899, 12, 31))
+    plan = load(["reference", "birth_date"], [alice.reference, "30.12.1899"])
+    assert [each.reason for each in plan.problems] == ["The year has to be between 1900 and 2100."]
+
+
 def test_an_empty_cell_leaves_the_value():
     client = make_client("Alice", email="alice@example.com")
     plan = load(["reference", "full_name", "email"], [client.reference, "", ""])
@@ -199,6 +213,40 @@ def test_two_people_of_one_name_are_told_apart_by_their_user_names():
     assert load(["reference", "client", "adviser"], [case.reference, "", "petra2"]).updated == 1
     case.refresh_from_db()
     assert case.adviser == User.objects.get(username="petra2")
+
+
+@pytest.fixture
+def unlike_by_case():
+    return [make_user(username=name) for name in ("Jan.S", "jan.s")]
+
+
+@pytest.mark.parametrize("file_format", ["csv", "xlsx", "plain_csv"])
+def test_whoever_is_stored_stays_though_he_could_not_be_chosen_any_more(unlike_by_case, file_format):
+    left, gone = (make_user(first_name="Petra", last_name=name) for name in ("Radová", "Malá"))
+    people = [left, gone, *unlike_by_case]
+    for adviser, stand_in in itertools.pairwise([*people, left]):
+        make_case(make_client("Alice"), adviser=adviser, stand_in=stand_in)
+    User.objects.filter(pk=left.pk).update(is_staff=False)
+    User.objects.filter(pk=gone.pk).update(is_active=False)
+    plan = check(exported(Case, file_format), exports.ENDINGS[file_format])
+    assert (plan.summary_line(), plan.problems) == ("4 rows: 0 created, 0 updated, 4 skipped, 0 errors", [])
+
+
+def test_user_names_that_differ_in_case_are_told_apart_as_they_are_written(unlike_by_case):
+    case = make_case(make_client("Alice"))
+    for user in unlike_by_case:
+        assert load(["reference", "client", "adviser"], [case.reference, "", user.username]).updated == 1
+        assert Case.objects.get().adviser == user
+    assert load(["reference", "client", "adviser"], [case.reference, "", "JAN.S"]).errors == 1
+
+
+def test_somebody_of_the_staff_goes_before_others_of_his_name():
+    petra = make_user(first_name="Petra", last_name="Radová")
+    User.objects.create_user(username="portal", first_name="Petra", last_name="Radová")
+    case = make_case(make_client("Alice"))
+    assert load(["reference", "client", "adviser"], [case.reference, "", "Petra Radová"]).updated == 1
+    assert Case.objects.get().adviser == petra
+    assert load(["reference", "client", "adviser"], [case.reference, "", "portal"]).errors == 1
 
 
 @pytest.mark.parametrize("row", [["C-999999", "Alice"], ["x", "Alice"], ["'=1", "Alice"]])
@@ -323,3 +371,69 @@ def test_rows_that_change_different_cells_change_those_alone():
         assert list(Client.objects.search(text)) == [found], text
     for text in ("alice@example.com", "602111222", "bob"):
         assert not Client.objects.search(text).exists(), text
+
+
+def test_zero_is_written_where_the_form_takes_it():
+    case = make_case(make_client("Alice"), own_funds_czk=Decimal("2620000"), ltv_percent=Decimal("79.98"))
+    rows = ["reference", "client", "own_funds_czk", "ltv_percent"], [case.reference, "", "0", "0 %"]
+    plan = load(*rows)
+    case.refresh_from_db()
+    assert (plan.updated, plan.problems, case.own_funds_czk, case.ltv_percent) == (1, [], 0, 0)
+    assert load(*rows).skipped == 1
+    load(["reference", "client", "opened_on", "own_funds_czk"], ["", case.client.reference, "1.2.2026", "0,00 Kč"])
+    assert Case.objects.exclude(pk=case.pk).get().own_funds_czk == 0
+
+
+@pytest.mark.parametrize(
+    ("stored", "cell", "now"),
+    [
+        ("první druhý", "první\ndruhý", "první\ndruhý"), ("a\r\nb", "a\nb", None), ("a\nb", "a\r\nb", None),
+        ("a\nb", "a b", "a b"), ("a\n\nb", "a\nb", "a\nb"), ("a b", "a  b", "a  b"), ("a\tb", "a b", "a b"),
+        (" a ", "a", None), ("a", " a\r\n", None),
+    ],
+)  # fmt: skip
+def test_a_longer_text_is_compared_with_its_lines_and_spaces(stored, cell, now):
+    client = make_client("Alice", note=stored)
+    plan = load(["reference", "note"], [client.reference, f'"{cell}"'])
+    client.refresh_from_db()
+    assert (plan.updated, plan.skipped, client.note) == ((0, 1, stored) if now is None else (1, 0, now))
+
+
+def test_a_text_of_one_line_is_compared_without_its_spaces():
+    client = make_client("Alice  Nováková", city="Hradec  Králové")
+    plan = load(["reference", "full name", "city"], [client.reference, "Alice Nováková", '"Hradec\nKrálové"'])
+    assert (plan.skipped, plan.problems) == (1, [])
+
+
+def test_every_bad_cell_is_told_also_where_the_record_is_not_known():
+    case = make_case(make_client("Alice"), loan_amount_czk=1)
+    header = ["reference", "client", "loan amount (CZK)", "decided on", "term (months)"]
+    bad = ["abc", "99.99.2020", "xx"]
+    plan = load(
+        header,
+        ["H-999999", case.client.reference, *bad], ["", "C-999999", *bad], [case.reference, "", "1", "", ""],
+        [case.reference, "", "1", *bad[1:]],
+    )  # fmt: skip
+    assert [(each.row, each.column) for each in plan.problems] == [
+        (2, "reference"), *((2, name) for name in header[2:]), (3, "client"), *((3, name) for name in header[2:]),
+        (5, "reference"), *((5, name) for name in header[3:]),
+    ]  # fmt: skip
+
+
+def test_every_bad_cell_of_an_unknown_client_is_told():
+    plan = load(["reference", "full_name", "birth_date", "birth_number"], ["C-999999", "X", "1.1.1", "2"])
+    assert [each.column for each in plan.problems] == ["reference", "birth_date", "birth_number"]
+
+
+def test_a_bad_cell_hides_nothing_else_of_a_new_case():
+    header = ["reference", "client", "opened_on", "status", "rejection_reason", "decided_on", "loan_amount_czk"]
+    client = make_client("Alice")
+    rows = [
+        ["", client.reference, "1.2.2026", "declined", "", "3.2.2026", "abc"],
+        ["", client.reference, "1.2.2026", "declined", "registr", "31.2.2026", ""],
+        ["", client.reference, "1.2.2026", "maybe", "registr", "", ""],
+    ]
+    plan = load(header, *rows)
+    assert [(each.row, each.column) for each in plan.problems] == [
+        (2, "loan_amount_czk"), (2, "rejection_reason"), (3, "decided_on"), (4, "status"),
+    ]  # fmt: skip

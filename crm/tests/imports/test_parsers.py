@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from crm.imports import parsers
 from crm.imports.problems import NegativeAmount, UnreadableValue
-from crm.imports.workbook import CellError
+from crm.imports.shelf import CellError
 
 DAY = datetime.date
 
@@ -52,9 +52,14 @@ def test_amounts_as_czech_spreadsheets_write_them(cell, crowns):
         assert parsers.amount(cell) == Decimal(crowns)
 
 
-@pytest.mark.parametrize("cell", [None, "", "   ", "\u00a0", 0, 0.0, "0", "0,00 Kč", "0,-"])
-def test_an_empty_amount_and_zero_are_unknown(cell):
+@pytest.mark.parametrize("cell", [None, "", "   ", "\u00a0"])
+def test_an_empty_amount_is_unknown(cell):
     assert parsers.amount(cell) is None
+
+
+@pytest.mark.parametrize("cell", [0, 0.0, "0", "0,00 Kč", "0,-"])
+def test_an_amount_of_zero_is_one(cell):
+    assert parsers.amount(cell) == 0
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from crm.choices import CaseStatus, Source
 from crm.imports.columns import recognise
 from crm.imports.people import RowDigests
 from crm.imports.plans import Plan
-from crm.imports.reading import Row, Sheet
-from crm.imports.workbook import CellError
+from crm.imports.reading import Rows, Sheet
+from crm.imports.shelf import CellError
 from crm.models import Case, CaseStep, Client, ImportRun
 from crm.tests.imports.workbooks import csv, xlsx
 
@@ -403,7 +403,7 @@ def test_the_digest_of_a_row_stays_what_is_stored_of_earlier_imports():
         ["Bob", datetime.datetime(2025, 2, 1), "a\u200b", "b\n\u2028c", None, CellError("#REF!"), None],
         ["Eva\ud800", "x\x01", " ", "=1", "'=1", True, 7],
     ]
-    sheet = Sheet(header, [Row(at + 2, rows, at) for at in range(len(rows))])
+    sheet = Sheet(header, Rows([header, *rows], range(2, 5)))
     digests = RowDigests(Plan("x.csv", "", sheet, recognise(sheet)[0]))
     for _each in range(2):  # what is known of a column's cells changes nothing
         assert [digests.of(row) for row in sheet.rows] == [

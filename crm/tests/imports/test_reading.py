@@ -1,5 +1,7 @@
 import datetime
 import io
+import sys
+import unicodedata
 import zipfile
 
 import pytest
@@ -22,6 +24,30 @@ def test_encoding_and_delimiter_are_found(encoding, delimiter):
 
 def test_a_guess_at_the_encoding_is_told():
     assert read(csv(["Žaneta"], encoding="cp1250")).notices and not read(csv(["Žaneta"])).notices
+
+
+@pytest.mark.parametrize(
+    ("encoding", "delimiter", "said"),
+    [
+        ("utf-8-sig", ";", "CSV, UTF-8, separated by semicolons"),
+        ("utf-8", ",", "CSV, UTF-8, separated by commas"),
+        ("utf-16", "\t", "CSV, UTF-16, separated by tabs"),
+        ("utf-16-be", "|", "CSV, UTF-16, separated by vertical bars"),
+        ("cp1250", ";", "CSV, Windows-1250, separated by semicolons"),
+    ],
+)
+def test_encoding_and_delimiter_are_said(encoding, delimiter, said):
+    content = csv(["Žaneta", "1.2.2025"], header=["jmeno", "datum"], delimiter=delimiter, encoding=encoding)
+    assert read(content).source == said
+
+
+def test_a_delimiter_of_the_files_own_is_said_and_none_where_nothing_is_split():
+    assert read(b"sep=#\r\njmeno#datum\r\nA#1.1.2025\r\n").source == "CSV, UTF-8, separated by “#”"
+    assert [read(head + b"jmeno\r\nA\r\n").source for head in (b"", b"sep=;\r\n")] == ["CSV, UTF-8, one column"] * 2
+
+
+def test_the_sheet_of_a_workbook_is_said():
+    assert read(xlsx(sheets={"Klienti": [NINE, ("A",)]})).source == "XLSX, sheet “Klienti”"
 
 
 def test_a_file_of_two_encodings_says_so():
@@ -213,3 +239,12 @@ def test_a_corrected_row_keeps_its_correction_and_the_others_theirs(monkeypatch)
     rows = reading.read(b"jmeno;datum\r\nAlice;1\r\nBob;2\r\n", "x.csv").rows
     rows[0].correct(3, "x")
     assert [row.cells for row in rows] == [["Alice", "1", None, "x"], ["Bob", "2"]]
+
+
+def test_everything_that_nobody_sees_is_known():
+    unseen = {
+        char
+        for char in map(chr, range(sys.maxunicode + 1))
+        if char.isspace() or (char > "\x7f" and unicodedata.category(char) == "Cf")
+    }
+    assert unseen == set(reading._UNSEEN)

@@ -1,16 +1,19 @@
 """Imports as records: short files at once, long ones by jobs, and what is left of either."""
 
 import datetime
+from contextlib import nullcontext
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from crm import catalogue, imports, jobs, tasks
 from crm.choices import RunState
 from crm.encryption import TOKEN_PREFIX
 from crm.exceptions import NotAllowed
-from crm.imports import pieces, preview, runs
+from crm.imports import pieces, preview, runs, writing
 from crm.models import AuditEntry, Client, ImportRun, JobRun, User
+from crm.tests.factories import make_client
 from crm.tests.imports.workbooks import csv
 
 HEADER = ["jmeno", "email", "datum", "cena"]
@@ -70,7 +73,7 @@ def test_a_job_begun_again_after_its_end_does_nothing(long_files, manager):
 
 def test_of_two_workers_at_one_import_one_writes(long_files, manager, monkeypatch):
     run = imports.confirm(work(begin(manager)), manager)
-    real, woke = runs.check, []
+    real, woke = runs.check_file, []
 
     def stall(*args, **kwargs):
         if not woke:  # while the first sleeps its run is given back, and another does all of it
@@ -80,7 +83,7 @@ def test_of_two_workers_at_one_import_one_writes(long_files, manager, monkeypatc
             jobs.carry_out(run.job_id, tasks.JOBS)
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(runs, "check", stall)
+    monkeypatch.setattr(runs, "check_file", stall)
     run = work(run)
     assert (run.state, run.job.state, Client.objects.count()) == ("done", "done", 4)
 
@@ -127,6 +130,53 @@ def test_what_changed_meanwhile_is_shown_again(long_files, manager):
     assert "changed" in run.message
 
 
+BORN_TWICE = ["Jan Řádek0", "850101/1233", ""]
+
+
+def of_persons(*rows) -> bytes:
+    return csv(*rows, header=["full_name", "birth_number", "note"])
+
+
+def test_somebody_entered_meanwhile_is_proposed_before_anything_is_written(manager):
+    run = imports.begin(of_persons(BORN_TWICE), "x.csv", manager)
+    known = make_client(BORN_TWICE[0], birth_number=BORN_TWICE[1])
+    with pytest.raises(runs.ChangedMeanwhile):
+        imports.confirm(run, manager)
+    run.refresh_from_db()
+    [line] = preview.lines_at(run, preview.index_of(run).duplicates)
+    assert (run.state, run.duplicate_count, Client.objects.count()) == ("checked", 1, 1)
+    assert known.reference in line["problems"][0]
+    assert imports.confirm(run, manager).created_count == 1
+
+
+def test_somebody_entered_meanwhile_is_proposed_by_the_job(long_files, manager):
+    run = imports.confirm(work(begin(manager)), manager)
+    make_client(ROWS[0][0], email=ROWS[0][1])
+    run = work(run)
+    assert (run.state, run.duplicate_count, Client.objects.count()) == ("checked", 1, 1)
+    assert "changed" in run.message
+
+
+@pytest.mark.parametrize("is_long", [False, True])
+def test_whoever_another_import_brings_while_this_one_is_made_ready_is_proposed(manager, monkeypatch, is_long):
+    monkeypatch.setattr(runs, "ROWS_AT_ONCE", 0 if is_long else 500)
+    done = work if is_long else lambda run: run
+    run = done(imports.begin(of_persons(BORN_TWICE), "x.csv", manager))
+    plain, others = runs.check_file, iter([of_persons([*BORN_TWICE[:2], "more"])])
+
+    def check_file(*args, **kwargs):
+        plan = plain(*args, **kwargs)
+        for other in others:
+            imports.write(imports.check(other, "other.csv"))
+        return plan
+
+    monkeypatch.setattr(runs, "check_file", check_file)
+    with nullcontext() if is_long else pytest.raises(runs.ChangedMeanwhile):
+        done(imports.confirm(run, manager))
+    run.refresh_from_db()
+    assert (run.state, run.created_count, Client.objects.count()) == ("checked", 1, 1)
+
+
 def test_an_unusable_long_file_says_why_and_keeps_nothing(long_files, manager):
     run = work(imports.begin(csv(*ROWS, header=["jmeno", "full name", "c", "d"]), "x.csv", manager))
     assert (run.state, run.job.state, run.pieces.count()) == ("failed", "done", 0)
@@ -169,6 +219,30 @@ def test_what_was_chosen_is_written(manager, chosen, written):
     client.refresh_from_db()
     assert client.email == ("new@example.com" if written[1] else "alice@example.com")
     assert Client.objects.count() == 1 + written[0]
+
+
+@pytest.mark.parametrize("is_long", [False, True])
+@pytest.mark.parametrize(
+    ("chosen", "counts"), [({}, (1, 1, 0)), ({"update": False}, (1, 0, 0)), ({"create": False}, (0, 1, 0))]
+)
+def test_a_row_that_changes_a_client_and_adds_a_case_counts_for_what_it_does(
+    manager, monkeypatch, is_long, chosen, counts
+):
+    monkeypatch.setattr(runs, "ROWS_AT_ONCE", 0 if is_long else 500)
+    done = work if is_long else lambda run: run
+    client = make_client("Alice", phone="+420777000000")
+    header = ["reference", "phone", "case.reference", "case.opened_on", "case.loan_amount_czk"]
+    row = [client.reference, "+420777000111", "", "1.2.2026", "100000"]
+    run = done(imports.begin(csv(row, header=header), "x.csv", manager))
+    index = preview.index_of(run)
+    assert (run.created_count, run.updated_count, run.skipped_count) == (1, 1, 0)
+    assert [index.positions(each) for each in ("create", "update", "skip")] == [[0], [0], []]
+    assert [index.count(each) for each in ("create", "update", "skip")] == [1, 1, 0]
+    run = done(imports.confirm(run, manager, **chosen))
+    client.refresh_from_db()
+    assert (run.created_count, run.updated_count, run.skipped_count) == counts
+    assert (client.cases.count(), int(client.phone == "+420777000111")) == counts[:2]
+    assert run.message.startswith("1 rows: {} created, {} updated, {} skipped".format(*counts))
 
 
 def test_the_file_and_what_was_found_are_encrypted_and_the_file_is_forgotten_when_written(manager):
@@ -242,3 +316,20 @@ def test_a_file_of_several_pieces_comes_back_whole(manager, monkeypatch):
     run = begin(manager)
     assert run.pieces.filter(part="file").count() > 1
     assert imports.confirm(run, manager).created_count == 4
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite plans by its indexes alone")
+@pytest.mark.parametrize(("many", "rows_believed"), [(3, 3), (4, None)])
+def test_after_many_new_rows_the_database_knows_how_many_there_are(
+    manager, monkeypatch, django_capture_on_commit_callbacks, many, rows_believed
+):
+    def believed():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT reltuples FROM pg_class WHERE relname = 'crm_historicalclient'")
+            return cursor.fetchone()[0]
+
+    monkeypatch.setattr(writing, "MANY", many)
+    before = believed()
+    with django_capture_on_commit_callbacks(execute=True):
+        runs.confirm(begin(manager, *ROWS[:3]), manager)
+    assert believed() == (before if rows_believed is None else rows_believed)

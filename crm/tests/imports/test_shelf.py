@@ -1,11 +1,11 @@
 import datetime
+import pickle
 
 import pytest
 
 from crm.imports import shelf as module
 from crm.imports.drafts import Draft, NewItem
-from crm.imports.shelf import Shelf
-from crm.imports.workbook import CellError
+from crm.imports.shelf import CellError, CellShelf, FirstMet, Shelf
 from crm.models import Case, Client
 
 
@@ -52,3 +52,27 @@ def test_an_item_gives_its_drafts_back_after_its_block_was_packed():
     )  # fmt: skip
     bob = NewItem(5, shelf, client=Draft(Client, {"full_name": "Bob"}, 7))
     assert (bob.client.pk, bob.case) == (7, None)
+
+
+def test_what_was_met_first_stays_however_many_come():
+    first, known = FirstMet(), {}
+    for number in range(1, 5_001):
+        key = (b"name", number * 7919 % 2_500)  # each of them twice
+        first.add(key, number)
+        known.setdefault(key, number)
+    first.add("of the office", -3)
+    first.add("of the office", 9)
+    assert {key: first.get(key) for key in known} == known
+    assert (first.get("of the office"), first.get("never met")) == (-3, 0)
+
+
+def test_rows_packed_by_another_process_become_cells_and_nothing_else():
+    cells = [["Žaneta\ud800", CellError("#REF!"), 1, 1.5, True, None, datetime.datetime(2026, 3, 2, 8), datetime.time(8, 15),
+              datetime.date(2026, 3, 2), datetime.timedelta(hours=30, microseconds=5)]]  # fmt: skip
+    shelf = CellShelf()
+    found = shelf.loads(shelf.dumps(cells))
+    assert found == cells and [*map(type, found[0])] == [*map(type, cells[0])]
+    with pytest.raises(KeyError):
+        shelf.loads(b'[[{"__reduce__": "os.system"}]]')
+    with pytest.raises(ValueError):
+        shelf.loads(pickle.dumps(cells))
