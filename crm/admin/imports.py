@@ -3,11 +3,8 @@ is crm.imports'; between preview and confirmation the file waits encrypted with 
 it and nobody else. (django-import-export's own pages keep it in the clear in a folder and believe the browser's name.)"""
 
 import io
-import json
 import re
 from collections.abc import Callable
-from dataclasses import replace
-from decimal import Decimal
 from functools import partial
 from pathlib import PurePath
 
@@ -30,20 +27,17 @@ from django.views.decorators.http import require_GET, require_POST
 from import_export.admin import ImportExportMixinBase
 
 from crm import imports, values
-from crm.admin import import_template, ui
+from crm.admin import import_template
 from crm.admin.base import require
-from crm.admin.forms import CrmForm
+from crm.admin.import_forms import ColumnsForm, UploadForm, too_large, too_much_pasted
+from crm.admin.import_lines import Line, conflict_name, problems_of
 from crm.audit import plans
-from crm.audit.changes import may_read
 from crm.choices import ImportPart, ImportState
 from crm.encryption import refuse_ciphertext, refuse_unstorable
 from crm.exceptions import CrmError, NotAllowed
 from crm.exports import given_back
 from crm.imports import mappings, preview, runs
-from crm.imports.columns import folded
-from crm.imports.decisions import CASE_ONLY, SKIP
 from crm.imports.plans import Outcome, Table, csv_file, problem_table
-from crm.imports.problems import CONFLICT, RowProblem
 from crm.models import AuditEntry, Case, Client, ImportMapping, ImportRun, Note
 
 # Links to written records on the result page.
@@ -51,84 +45,8 @@ MOST_LINKS = 100
 PER_PAGE = 50
 VIEW = "crm.view_auditentry"
 ALL_OR_NOTHING = "all"
-HIDDEN = "•••"
 # What is chosen where both changed a cell: the file's value.
 FILE = "file"
-_BADGES = {Outcome.CREATE: "ok", Outcome.UPDATE: "soon", Outcome.SKIP: "muted", Outcome.ERROR: "overdue"}
-
-
-class UploadForm(CrmForm):
-    file = forms.FileField(
-        label=_("File"),
-        help_text=_(
-            "XLSX or CSV, with the names of the columns in the first row; or the older CRM's whole dump, the JSON of its "
-            "dumpdata command."
-        ),
-        widget=ui.FileWidget({"accept": ".csv,.txt,.xlsx,.json"}),
-        allow_empty_file=True,  # the reader says what to do about it
-        required=False,
-    )
-    text = forms.CharField(
-        label=_("Or rows copied from a spreadsheet"),
-        help_text=_("Copy them in Excel with the row of headers, and paste them here."),
-        widget=ui.TextareaWidget({"rows": 5, "spellcheck": "false"}),
-        required=False,
-        strip=False,
-    )
-    empty_deletes = forms.BooleanField(
-        label=_("Empty cells delete values"),
-        help_text=_("Of records that the file changes. Otherwise an empty cell leaves what is stored."),
-        required=False,
-    )
-
-    def clean_file(self):
-        file = self.cleaned_data["file"]
-        if file and file.size > settings.UPLOAD_LIMIT_MB * 1024 * 1024:
-            raise forms.ValidationError(_too_large())
-        return file
-
-    def clean(self):
-        data = super().clean()
-        file, text = data.get("file"), (data.get("text") or "").strip("\r\n\ufeff ")
-        if not self.errors and file is None and not text:
-            self.add_error("file", self.fields["file"].error_messages["required"])
-        elif file is not None and text:
-            self.add_error("text", _("Choose a file or paste rows, not both."))
-        return data
-
-    def content(self) -> tuple[bytes, str]:
-        """Bytes and a name for them."""
-        if file := self.cleaned_data["file"]:
-            return file.read(), file.name
-        return self.cleaned_data["text"].encode(), gettext("pasted rows")
-
-
-class ColumnsForm(CrmForm):
-    """A choice for each column that nobody knows."""
-
-    def __init__(self, data=None, *, kind: str, asked: list, said: dict[str, str]):
-        super().__init__(data)
-        self.headers = {f"column-{index}": header for index, header, _samples in asked}
-        choices = [("", _("Leave out")), *mappings.choices_of(kind)]
-        for name, header in self.headers.items():
-            self.fields[name] = forms.ChoiceField(
-                label=header,
-                choices=choices,
-                required=False,
-                widget=ui.SelectWidget(),
-                initial=said.get(folded(header)),
-            )
-
-    def clean(self):
-        data = super().clean()
-        taken: dict[str, str] = {}
-        for name in self.headers:
-            if (target := data.get(name)) and taken.setdefault(target, name) != name:
-                self.add_error(name, _("Another column is to hold this already."))
-        return data
-
-    def chosen(self) -> dict[str, str]:
-        return {header: self.cleaned_data[name] for name, header in self.headers.items()}
 
 
 class ImportAdminMixin(ImportExportMixinBase):
@@ -177,7 +95,7 @@ class ImportAdminMixin(ImportExportMixinBase):
         except RequestDataTooBig:
             form = UploadForm({}, {})
             form.errors.clear()
-            form.add_error("text", _too_much_pasted())
+            form.add_error("text", too_much_pasted())
             return self._upload_page(request, form)
         return self._import_upload(request)
 
@@ -186,7 +104,7 @@ class ImportAdminMixin(ImportExportMixinBase):
         form = UploadForm(request.POST, request.FILES) if request.method == "POST" else UploadForm()
         if int(request.META.get("CONTENT_LENGTH") or 0) > settings.FILE_UPLOAD_MAX_MEMORY_SIZE:
             # Then no upload handler took the file, which is to look like one that is missing.
-            form.fields["file"].error_messages["required"] = _too_large()
+            form.fields["file"].error_messages["required"] = too_large()
         if form.is_bound and form.is_valid() and (run := self._begun(request, form)):
             return HttpResponseRedirect(self._import_url("import_preview", run))
         return self._upload_page(request, form)
@@ -285,7 +203,7 @@ class ImportAdminMixin(ImportExportMixinBase):
             if (choice := request.POST.get(f"row-{line['row']}")) in ("", *line["choices"]) and choice != line["choice"]
         }
         conflicts = {
-            _conflict_name(line, each): each
+            conflict_name(line, each): each
             for line in preview.lines_at(run, index.conflicts)
             for each in line["conflicts"]
             if not each["refusal"]
@@ -337,7 +255,7 @@ class ImportAdminMixin(ImportExportMixinBase):
         run = self._visible_run(request, token)
         if run.state != ImportState.DONE:
             return HttpResponseRedirect(self._import_url("import_preview", run))
-        found = _problems(run, request.user)
+        found = problems_of(run, request.user)
         page = Paginator(found, PER_PAGE).get_page(request.GET.get("p"))
         is_own = run.user_id == request.user.pk
         index = preview.index_of(run) if is_own else None
@@ -360,7 +278,7 @@ class ImportAdminMixin(ImportExportMixinBase):
 
     def import_problems(self, request, token):
         self._require_import(request)
-        problems = _problems(self._visible_run(request, token), request.user)
+        problems = problems_of(self._visible_run(request, token), request.user)
         return _csv(csv_file(*problem_table(problems)), gettext("import-problems"))
 
     # --- Their parts ---
@@ -410,7 +328,7 @@ class ImportAdminMixin(ImportExportMixinBase):
         chosen = request.GET.get("show", "")
         chosen = chosen if chosen in preview.FILTERS else ""
         page = Paginator(index.positions(chosen), PER_PAGE).get_page(request.GET.get("p"))
-        lines = [_Line(line, index.header, request.user) for line in preview.lines_at(run, list(page.object_list))]
+        lines = [Line(line, index.header, request.user) for line in preview.lines_at(run, list(page.object_list))]
         has_columns = run.pieces.filter(part=ImportPart.COLUMNS).exists()
         of_file = [preview.problem_of({"row": 1}, each) for each in index.of_file]
         return {
@@ -449,7 +367,7 @@ class ImportAdminMixin(ImportExportMixinBase):
     def _told(self, run: ImportRun, state: str) -> dict:
         """What its job says."""
         job = run.job
-        problems = _problems(run, run.user)
+        problems = problems_of(run, run.user)
         total = job.total_count if job else 0
         return {
             "run": run,
@@ -543,74 +461,16 @@ class ImportAdminMixin(ImportExportMixinBase):
         }
 
 
-class _Line:
-    """One row of the file, as its reader may see it: what somebody may not read is not told here either."""
-
-    def __init__(self, line: dict, header: list[str], user):
-        outcome = Outcome(line["outcome"])
-        readable = {model._meta.model_name: may_read(user, model) for model in (Client, Case)}
-        self.number, self.outcome, self.badge = line["row"], outcome.label, _BADGES[outcome]
-        self.who = line["who"] if readable["client"] or not line.get("is_stored") else HIDDEN
-        self.changes = [_change(*each, readable) for each in line["changes"]]
-        self.says = line.get("says", [])
-        problems = [preview.problem_of(line, each) for each in line["problems"]]
-        self.problems = [each for each in problems if each.kind != CONFLICT]  # those are shown with a choice
-        self.conflicts = [_conflict(line, each, readable) for each in line.get("conflicts", ())]
-        # What may become of one that is probably about somebody known.
-        self.choices = [
-            {"value": value, "label": _choice_label(value), "is_chosen": value == line["choice"]}
-            for value in ("", *line["choices"])
-        ] if "choices" in line else []  # fmt: skip
-        # The bad cells of a refused row, to be put right here.
-        self.cells = [
-            {"name": f"cell-{self.number}-{index}", "header": header[int(index)], "value": value}
-            for index, value in line.get("bad", {}).items()
-        ]
-
-
-def _choice_label(choice: str) -> str:
-    if choice == SKIP:
-        return gettext("Leave the row out")
-    if choice.startswith(CASE_ONLY):
-        return gettext("Only give the case to %(client)s") % {"client": choice.removeprefix(CASE_ONLY)}
-    return gettext("It is %(client)s: update this client") % {"client": choice} if choice else gettext("Somebody new")
-
-
 def _cell_named(name: str) -> tuple[int, int] | None:
     """`cell-7-3`: row and column's index."""
     found = re.fullmatch(r"cell-([0-9]{1,7})-([0-9]{1,4})", name)
     return (int(found[1]), int(found[2])) if found else None
 
 
-def _change(name: str, before: str, now: str, readable: dict[str, bool]) -> dict:
-    before, now = _masked(name, readable, before, now)
-    return {"name": name, "label": _label(name), "before": before, "now": now}
-
-
-def _conflict(line: dict, stored: dict, readable: dict[str, bool]) -> dict:
-    was, now = _masked(stored["name"], readable, stored["was"], stored["now"])
-    name = _conflict_name(line, stored)
-    return {**stored, "name": name, "label": _label(stored["name"]), "was": was, "now": now}
-
-
-def _conflict_name(line: dict, stored: dict) -> str:
-    return f"conflict-{line['row']}-{stored['index']}"
-
-
 def _is_taken(request, name: str, stored: dict) -> bool:
     """By the choice for all conflicts of the file, else for this one, else as before."""
     choice = request.POST.get("conflicts") or request.POST.get(name)
     return choice == FILE if choice else stored["is_taken"]
-
-
-def _masked(name: str, readable: dict[str, bool], *said: str) -> list[str]:
-    return [each if readable[name.partition(".")[0]] or not each else HIDDEN for each in said]
-
-
-def _label(name: str) -> str:
-    owner, field = name.split(".")
-    model = Client if owner == "client" else Case
-    return capfirst(model._meta.get_field(field).verbose_name)
 
 
 def operation_urls(user, run: ImportRun) -> dict[str, str]:
@@ -633,17 +493,6 @@ def _said(job) -> str:
     return str(runs.jobs.Cancelled()) if job.is_cancelled else job.message
 
 
-def _too_large() -> str:
-    return _("The file is too large: at most %(limit)s MB.") % {"limit": settings.UPLOAD_LIMIT_MB}
-
-
-def _too_much_pasted() -> str:
-    most = values.number(Decimal(settings.DATA_UPLOAD_MAX_MEMORY_SIZE) / 1024 / 1024, 1)
-    return _("At most %(limit)s MB can be pasted. Save the rows as XLSX or CSV, and choose that file.") % {
-        "limit": most
-    }
-
-
 def _counts(run: ImportRun, *, done: bool = False) -> list[tuple]:
     labels = (
         (_("Created"), _("Updated"), _("Skipped"), _("Probable duplicates"), _("Refused"))
@@ -652,14 +501,6 @@ def _counts(run: ImportRun, *, done: bool = False) -> list[tuple]:
     )
     numbers = (run.created_count, run.updated_count, run.skipped_count, run.duplicate_count, run.error_count)
     return list(zip(labels, numbers, strict=True))
-
-
-def _problems(run: ImportRun, user) -> list[RowProblem]:
-    """What stood in somebody else's cells may be stored by now: it is shown to whoever may read clients and cases."""
-    found = [RowProblem(**problem) for problem in json.loads(run.problems or "[]")]
-    if run.user_id == user.pk or all(may_read(user, model) for model in (Client, Case)):
-        return found
-    return [replace(problem, value=problem.value and HIDDEN) for problem in found]
 
 
 def _refused_book(table: Table) -> HttpResponse:

@@ -18,7 +18,7 @@ from crm.admin import imports as pages
 from crm.imports import runs
 from crm.models import AuditEntry, Case, CaseStep, Client, ImportRun, Note, User
 from crm.tests import factories
-from crm.tests.admin.test_imports import csv_file, database_dump
+from crm.tests.admin.importing import csv_file, database_dump
 from crm.tests.imports.test_older_crm import RECORDS, SAMPLE, client_record, dump
 
 UPLOAD = reverse("admin:crm_client_import")

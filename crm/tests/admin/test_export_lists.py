@@ -34,7 +34,6 @@ from crm.models import (
     MessageLog,
     Note,
     Property,
-    User,
 )
 from crm.tests import factories
 from crm.tests.exports.reading import csv_rows, plain_rows, xlsx_rows
@@ -73,16 +72,6 @@ TOLD = {
     Identification: (("method", "in_person"), ("Method", "In person")),
 }
 every_list = pytest.mark.parametrize("model", LISTS)
-
-
-@pytest.fixture
-def browse(client):
-    def as_user(user):
-        User.objects.filter(pk=user.pk).update(language="en")
-        client.force_login(user)
-        return client
-
-    return as_user
 
 
 def url(model, page: str = "export") -> str:

@@ -6,23 +6,13 @@ from django.db import connection
 from django.urls import reverse
 
 from crm import exports, roles
-from crm.models import Client, ExportChoice, ExportPreset, ExportRun, ExportSchedule, User
+from crm.models import Client, ExportChoice, ExportPreset, ExportRun, ExportSchedule
 from crm.tests import factories
 from crm.tests.exports.reading import csv_rows
 
 EXPORT = reverse("admin:crm_client_export")
 CSV = exports.CSV
 BIRTH_NUMBER = "7801233540"
-
-
-@pytest.fixture
-def browse(client):
-    def as_user(user):
-        User.objects.filter(pk=user.pk).update(language="en")
-        client.force_login(user)
-        return client
-
-    return as_user
 
 
 def chosen(*names, **values):

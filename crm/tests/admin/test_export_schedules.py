@@ -29,16 +29,6 @@ def at(day, hour=6, minute=0):
     return datetime.datetime(2026, 3, day, hour, minute, tzinfo=ZoneInfo(settings.TIME_ZONE))
 
 
-@pytest.fixture
-def browse(client):
-    def as_user(user):
-        User.objects.filter(pk=user.pk).update(language="en")
-        client.force_login(user)
-        return client
-
-    return as_user
-
-
 def make(user, *, columns=("full_name",), query="", is_shared=False, owner=None, **values):
     preset = ExportPreset.objects.create(
         user=owner or user, name="Weekly list", model="client", format="csv", columns=list(columns), query=query,

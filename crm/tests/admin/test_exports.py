@@ -28,16 +28,6 @@ EXPORT = reverse("admin:crm_client_export")
 XLSX, CSV, PLAIN_CSV = exports.XLSX, exports.CSV, exports.PLAIN_CSV
 
 
-@pytest.fixture
-def browse(client):
-    def as_user(user):
-        User.objects.filter(pk=user.pk).update(language="en")
-        client.force_login(user)
-        return client
-
-    return as_user
-
-
 def chosen(*names, **values):
     return {"format": CSV, "columns": names or ["full_name"], **values}
 

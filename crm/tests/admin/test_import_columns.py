@@ -1,0 +1,64 @@
+"""Columns that nobody knows: asked for, remembered for one person, forgotten."""
+
+from django.urls import reverse
+
+from crm.models import Client
+from crm.tests import factories
+from crm.tests.admin.importing import UNKNOWN, UPLOAD, database_dump, paste, url
+
+
+def test_columns_that_nobody_knows_are_asked_for_and_remembered(browse, manager):
+    factories.make_catalogue()
+    browser = browse(manager)
+    preview, run = paste(browser)
+    page = browser.get(preview, follow=True)
+    assert page.redirect_chain[-1][0] == url("import_columns", run)
+    assert [(header, samples) for header, samples, _field in page.context["lines"]] == [
+        ("Mail klienta", ["jana@example.com"]),
+        ("Poznámky navíc", ["x"]),
+    ]
+    page = browser.post(url("import_columns", run), {"column-1": "client.email", "column-2": ""}, follow=True)
+    assert page.context["said"] == [("Mail klienta", "E-mail"), ("Poznámky navíc", "")]
+    browser.post(preview, {"mode": "good"})
+    assert Client.objects.get().email == "jana@example.com"
+    _preview, run = paste(browser, UNKNOWN.replace("Jana", "Hana").replace("Mail klienta", "MAIL Klienta"))
+    assert (run.state, run.created_count) == ("checked", 1)
+    page = browser.get(UPLOAD)
+    assert page.context["remembered"] == [("Mail klienta", "E-mail"), ("Poznámky navíc", "")]
+    browser.post(reverse("admin:crm_client_import_forget"))
+    assert paste(browser)[1].state == "uploaded"
+
+
+def test_a_file_without_a_known_column_of_names_is_asked_for_it(browse, manager):
+    browser = browse(manager)
+    _preview, run = paste(browser, "Zákazník\r\nJana Bílá\r\n")
+    assert run.state == "uploaded"
+    page = browser.post(url("import_columns", run), {"column-0": ""}, follow=True)
+    assert "No column holds the clients" in page.content.decode()
+    page = browser.post(url("import_columns", run), {"column-0": "client.full_name"}, follow=True)
+    assert page.context["rows"][0].who == "Jana Bílá"
+
+
+def test_two_columns_cannot_hold_one_field(browse, manager):
+    browser = browse(manager)
+    _preview, run = paste(browser)
+    page = browser.post(url("import_columns", run), {"column-1": "client.email", "column-2": "client.email"})
+    assert "Another column is to hold this already." in page.content.decode()
+    run.refresh_from_db()
+    assert run.state == "uploaded"
+
+
+def test_what_one_person_said_of_columns_is_nobody_elses(browse, manager, administrator):
+    browser = browse(manager)
+    _preview, run = paste(browser)
+    browser.post(url("import_columns", run), {"column-1": "client.email", "column-2": ""})
+    assert paste(browse(administrator))[1].state == "uploaded"
+
+
+def test_headers_and_samples_are_nowhere_in_the_clear(browse, manager):
+    browser = browse(manager)
+    _preview, run = paste(browser)
+    browser.post(url("import_columns", run), {"column-1": "client.email", "column-2": ""})
+    dump = database_dump()
+    assert "Mail klienta" not in dump
+    assert "mailklienta" not in dump
