@@ -61,11 +61,21 @@ def unsafe_settings() -> list[checks.Error]:
             settings.AUDIT_KEYS,
             (settings.SECRET_KEY, settings.SEARCH_KEY, *settings.FIELD_ENCRYPTION_KEY),
         ),
+        (
+            "BACKUP_KEY",
+            settings.BACKUP_KEYS,
+            (settings.SECRET_KEY, settings.SEARCH_KEY, *settings.FIELD_ENCRYPTION_KEY, *settings.AUDIT_KEYS),
+        ),
     ):
         if _forms(value) & _forms(others):
             found.append(
                 checks.Error(f"{name} is the same as another key.", hint="Each key is for one thing.", id="crm.E003")
             )
+    store = {name: getattr(settings, name) for name in ("S3_BUCKET", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY")}
+    if any([*store.values(), settings.S3_ENDPOINT_URL]) and not all(store.values()):
+        missing = " and ".join(name for name, value in store.items() if not value)
+        hint = "Backups go off-site where bucket and keys are set; unset all S3_ variables for none."
+        found.append(checks.Error(f"{missing} is not set, other S3_ variables are.", hint=hint, id="crm.E007"))
     if "*" in settings.ALLOWED_HOSTS:
         found.append(checks.Error("ALLOWED_HOSTS=* lets anybody name the host.", hint="Name the hosts.", id="crm.E004"))
     if settings.DEBUG and not settings.SITE_IS_LOCAL:

@@ -112,6 +112,8 @@ def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
 
 def site_url(name: str, default: str) -> str:
     value = text(name, default).rstrip("/")
+    if not value:
+        return ""
     try:
         parts = urlsplit(value)
         bare = value == f"{parts.scheme}://{parts.netloc}" and parts.port != 0
@@ -200,9 +202,23 @@ def field_keys() -> list[str]:
     one or several with commas between. Raises ImproperlyConfigured without quoting the value.
     """
     for name in FIELD_KEY_NAMES:
-        if value := text(name):
-            return [_fernet_key(part.strip(), name) for part in value.split(",") if part.strip()]
+        if found := keys(name):
+            return found
     return []
+
+
+def keys(name: str) -> list[str]:
+    """In every form of a field key."""
+    return [_fernet_key(part, name) for part in items(name)]
+
+
+def hours(name: str) -> int:
+    """Of `1h`, `6h`: how many, so that a day has a whole number of them; 0 without one."""
+    value = text(name)
+    number = int(value[:-1]) if re.fullmatch(r"[0-9]{1,2}h", value) else 0
+    if value and (not number or 24 % number):
+        raise ImproperlyConfigured(f"{name}={value!r} is not one of 1h, 2h, 3h, 4h, 6h, 8h, 12h, 24h.")
+    return number
 
 
 def throw_away_key() -> str:
@@ -254,6 +270,7 @@ def _missing(known: dict[str, str]) -> dict[str, str]:
             "FIELD_ENCRYPTION_KEY": throw_away_key(),
             "SEARCH_KEY": secrets.token_urlsafe(48),
             "AUDIT_KEY": secrets.token_urlsafe(48),
+            "BACKUP_KEY": throw_away_key(),
             "DEBUG": "1",
         }.items()
         if not _is_in(known, name) and not _is_in(os.environ, name)

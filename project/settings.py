@@ -45,6 +45,8 @@ if not FIELD_ENCRYPTION_KEY:
 AUDIT_KEYS = env.items("AUDIT_KEY")
 AUDIT_ANCHOR = env.text("AUDIT_ANCHOR")
 AUDIT_KEEP_YEARS = env.integer("AUDIT_KEEP_YEARS", 0)
+# The first one writes backups, all read them. Without one there are none, and everything says so.
+BACKUP_KEYS = env.keys("BACKUP_KEY")
 
 # --- Hosts ---
 ALLOWED_HOSTS = [*{urlsplit(SITE_URL).hostname, *env.items("ALLOWED_HOSTS")}]
@@ -195,6 +197,23 @@ RETENTION_YEARS = env.integer("RETENTION_YEARS", 10, minimum=1)
 UPLOAD_LIMIT_MB = env.integer("UPLOAD_LIMIT_MB", 20, minimum=1)
 ADMIN_EMAIL = env.text("ADMIN_EMAIL")
 
+# --- Backups ---
+BACKUP_DIR = BASE_DIR / env.text("BACKUP_DIR", "backups")
+# Hours between two, 0: the nightly one only.
+BACKUP_EVERY = env.hours("BACKUP_EVERY")
+BACKUP_NIGHTLY_DAYS = env.integer("BACKUP_NIGHTLY_DAYS", 30, minimum=1)
+BACKUP_WEEKLY_WEEKS = env.integer("BACKUP_WEEKLY_WEEKS", 13, minimum=1)
+BACKUP_KEEP_LEAST = env.integer("BACKUP_KEEP_LEAST", 7, minimum=1)
+# Where a restore is tried on PostgreSQL if the role may make neither a database nor a schema.
+VERIFY_DATABASE_URL = env.text("VERIFY_DATABASE_URL")
+# Any S3-compatible store; crm.checks asks for what is missing.
+S3_BUCKET = env.text("S3_BUCKET")
+S3_ACCESS_KEY_ID = env.text("S3_ACCESS_KEY_ID")
+S3_SECRET_ACCESS_KEY = env.text("S3_SECRET_ACCESS_KEY")
+S3_ENDPOINT_URL = env.site_url("S3_ENDPOINT_URL", "")
+S3_REGION = env.text("S3_REGION")
+S3_PREFIX = env.text("S3_PREFIX").strip("/")
+
 # --- Language ---
 LANGUAGE_CODE = env.choice("LANGUAGE_CODE", "cs", ("cs", "en"))
 LANGUAGES = [("cs", "Čeština"), ("en", "English")]
@@ -204,6 +223,8 @@ TIME_ZONE = env.text("TIME_ZONE", "Europe/Prague")
 USE_TZ = True
 
 # --- Static files and uploads ---
+# Outside STATIC_ROOT and of no address: nobody but the application hands out what stands there.
+MEDIA_ROOT = DATA_DIR / "files"
 STATIC_URL = "static/"
 STATIC_ROOT = DATA_DIR / "static"
 STORAGES = {

@@ -12,6 +12,7 @@ os.environ.update(
         "SECRET_KEY": "only-for-tests-0123456789-abcdefghijklmnopqrstuvwxyz",
         "SEARCH_KEY": "search-key-for-tests-9876543210-zyxwvutsrqponmlkjihg",
         "FIELD_ENCRYPTION_KEY": "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
+        "BACKUP_KEY": "404142434445464748494a4b4c4d4e4f505152535455565758595a5b5c5d5e5f",
         "ADVISER_SCOPE": "all",
         "LANGUAGE_CODE": "en",
     }
@@ -23,6 +24,7 @@ SECURE_SSL_REDIRECT = False
 SESSION_COOKIE_SECURE = False
 CSRF_COOKIE_SECURE = False
 ALLOWED_HOSTS = ["testserver", "localhost", "127.0.0.1"]
+BACKUP_DIR = Path(tempfile.gettempdir()) / f"hypodesk-test-{os.getpid()}-backups"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},

@@ -53,6 +53,10 @@ def test_good_settings_are_not_refused():
         ({"AUDIT_KEYS": [raw.KEYS["SEARCH_KEY"][:31]]}, "crm.E002"),
         ({"SEARCH_KEY": GOOD["SECRET_KEY"]}, "crm.E003"),
         ({"AUDIT_KEYS": [GOOD["SEARCH_KEY"]]}, "crm.E003"),
+        ({"BACKUP_KEYS": [GOOD["SEARCH_KEY"]]}, "crm.E003"),
+        ({"S3_BUCKET": "office"}, "crm.E007"),
+        ({"S3_ENDPOINT_URL": "https://s3.example.com"}, "crm.E007"),
+        ({"S3_ACCESS_KEY_ID": "id", "S3_SECRET_ACCESS_KEY": "secret"}, "crm.E007"),
         ({"ALLOWED_HOSTS": ["office.example.com", "*"]}, "crm.E004"),
         ({"DEBUG": True}, "crm.E005"),
         ({"SITE_URL": "http://office.example.com"}, "crm.E006"),
@@ -60,6 +64,10 @@ def test_good_settings_are_not_refused():
 )
 def test_unsafe_settings_are_refused(changes, code):
     assert refused(**changes) == [code]
+
+
+def test_an_object_store_with_bucket_and_keys_is_whole():
+    assert refused(S3_BUCKET="office", S3_ACCESS_KEY_ID="id", S3_SECRET_ACCESS_KEY="secret") == []
 
 
 def test_just_enough_is_enough():
@@ -77,6 +85,9 @@ def test_one_key_for_two_things_is_found_in_every_notation():
     assert refused(FIELD_ENCRYPTION_KEY=as_field_key, SEARCH_KEY=base64.b64encode(bits).decode()) == ["crm.E003"]
     assert refused(FIELD_ENCRYPTION_KEY=[key, *as_field_key], SEARCH_KEY=as_field_key[0].rstrip("=")) == ["crm.E003"]
     assert refused(FIELD_ENCRYPTION_KEY=[key, *as_field_key], SEARCH_KEY=bits[::-1].hex()) == []
+    assert refused(BACKUP_KEYS=as_field_key, AUDIT_KEYS=[bits.hex()]) == ["crm.E003"]
+    assert refused(BACKUP_KEYS=[key, *as_field_key], FIELD_ENCRYPTION_KEY=as_field_key) == ["crm.E003"]
+    assert refused(BACKUP_KEYS=as_field_key, FIELD_ENCRYPTION_KEY=[key]) == []
 
 
 # --- Keys of the database ---

@@ -161,7 +161,7 @@ def test_example_shows_every_variable_and_no_other():
 
 def test_example_holds_no_value_for_what_must_be_made():
     text = (COMPOSE / ".env.example").read_text()
-    for name in ("SECRET_KEY", "FIELD_ENCRYPTION_KEY", "SEARCH_KEY", "AUDIT_KEY", "POSTGRES_PASSWORD"):
+    for name in ("SECRET_KEY", "FIELD_ENCRYPTION_KEY", "SEARCH_KEY", "AUDIT_KEY", "BACKUP_KEY", "POSTGRES_PASSWORD"):
         assert re.search(rf"^{name}=$", text, re.MULTILINE), name
 
 

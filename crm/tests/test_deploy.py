@@ -65,6 +65,7 @@ def config(slug, database):
         "FIELD_ENCRYPTION_KEY": secrets.token_hex(32),
         "SEARCH_KEY": secrets.token_hex(32),
         "AUDIT_KEY": secrets.token_hex(32),
+        "BACKUP_KEY": secrets.token_hex(32),
         "SITE_URL": f"https://{HOST}",
         "ADMIN_EMAIL": "first@example.com",
         "WEB_CONCURRENCY": "2",
@@ -215,7 +216,7 @@ def test_no_process_starts_with_the_key_of_another_database(slug, config, releas
 def test_app_json_is_read_by_heroku_and_dokku():
     app = json.loads((ROOT / "app.json").read_text())
     generated = {name for name, variable in app["env"].items() if variable.get("generator") == "secret"}
-    assert generated == {"SECRET_KEY", "FIELD_ENCRYPTION_KEY", "SEARCH_KEY", "AUDIT_KEY"}
+    assert generated == {"SECRET_KEY", "FIELD_ENCRYPTION_KEY", "SEARCH_KEY", "AUDIT_KEY", "BACKUP_KEY"}
     assert {"SITE_URL", "ADMIN_EMAIL"} <= set(app["env"])
     assert app["addons"] == ["heroku-postgresql"]
     assert {name: process["quantity"] for name, process in app["formation"].items()} == {"web": 1, "worker": 1}

@@ -99,6 +99,10 @@ def test_an_address_is_taken(monkeypatch, value):
     assert env.site_url("SITE_URL", "") == value.rstrip("/")
 
 
+def test_an_address_may_be_none(monkeypatch):
+    assert env.site_url("S3_ENDPOINT_URL", "") == ""
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -269,6 +273,43 @@ def test_a_bad_key_is_refused_by_name_and_never_quoted(monkeypatch, value):
     assert FERNET not in str(refused.value)
 
 
+# --- Backups ---
+
+
+@pytest.mark.parametrize("value", FORMS.values(), ids=FORMS)
+def test_a_backup_key_is_taken_in_every_form_of_a_field_key(monkeypatch, value):
+    monkeypatch.setenv("BACKUP_KEY", value)
+    assert env.keys("BACKUP_KEY") == [FERNET]
+
+
+def test_backup_keys_stand_between_commas_and_none_is_no_error(monkeypatch):
+    assert env.keys("BACKUP_KEY") == []
+    other = env.throw_away_key()
+    monkeypatch.setenv("BACKUP_KEY", f" {other} , {FERNET},")
+    assert env.keys("BACKUP_KEY") == [other, FERNET]
+
+
+@pytest.mark.parametrize("value", ["short", "x" * 64, "00" * 32, "0123456789abcdef" * 4, f"{FERNET},short"])
+def test_a_bad_backup_key_is_refused_by_name_and_never_quoted(monkeypatch, value):
+    monkeypatch.setenv("BACKUP_KEY", value)
+    with pytest.raises(ImproperlyConfigured, match="BACKUP_KEY") as refused:
+        env.keys("BACKUP_KEY")
+    assert value[:20] not in str(refused.value)
+
+
+def test_hours_make_a_whole_day(monkeypatch):
+    assert env.hours("BACKUP_EVERY") == 0
+    monkeypatch.setenv("BACKUP_EVERY", "6h")
+    assert env.hours("BACKUP_EVERY") == 6
+
+
+@pytest.mark.parametrize("value", ["0h", "5h", "48h", "1", "h", "1m", "-1h", "1.5h", "hourly"])
+def test_hours_that_make_no_whole_day_are_refused(monkeypatch, value):
+    monkeypatch.setenv("BACKUP_EVERY", value)
+    with pytest.raises(ImproperlyConfigured, match="BACKUP_EVERY"):
+        env.hours("BACKUP_EVERY")
+
+
 # --- data/.env ---
 
 
@@ -352,7 +393,7 @@ def test_an_empty_env_file_variable_means_none(monkeypatch):
 
 # --- Adding what is missing ---
 
-KEYS = ["SECRET_KEY", "FIELD_ENCRYPTION_KEY", "SEARCH_KEY", "AUDIT_KEY", "DEBUG"]
+KEYS = ["SECRET_KEY", "FIELD_ENCRYPTION_KEY", "SEARCH_KEY", "AUDIT_KEY", "BACKUP_KEY", "DEBUG"]
 
 
 def test_missing_keys_are_added_once_for_the_owner_only(file):
@@ -366,13 +407,13 @@ def test_missing_keys_are_added_once_for_the_owner_only(file):
     assert env.add_missing_keys(file) == []
     assert file.read_bytes() == before
     env.load_env_file()
-    assert len(env.field_keys()) == 1
-    assert len({env.text(name) for name in KEYS}) == 5
+    assert len(env.field_keys()) == len(env.keys("BACKUP_KEY")) == 1
+    assert len({env.text(name) for name in KEYS}) == len(KEYS)
 
 
 def test_what_stands_in_the_file_is_never_changed(file):
     file.write_text("# mine\nSECRET_KEY=kept\nSEARCH_KEY=\nOTHER=x")
-    assert env.add_missing_keys(file) == ["FIELD_ENCRYPTION_KEY", "SEARCH_KEY", "AUDIT_KEY", "DEBUG"]
+    assert env.add_missing_keys(file) == ["FIELD_ENCRYPTION_KEY", "SEARCH_KEY", "AUDIT_KEY", "BACKUP_KEY", "DEBUG"]
     assert file.read_text().startswith("# mine\nSECRET_KEY=kept\nSEARCH_KEY=\nOTHER=x\nFIELD_ENCRYPTION_KEY=")
     env.load_env_file()
     assert env.text("SECRET_KEY") == "kept"
@@ -385,7 +426,7 @@ def test_what_the_environment_gives_in_whatever_form_is_not_added(file, monkeypa
     monkeypatch.setenv("SECRET_KEY_FILE", str(tmp_path / "secret"))
     monkeypatch.setenv("ENCRYPTED_MODEL_FIELDS_KEY", FERNET)
     monkeypatch.setenv("DEBUG", "0")
-    assert env.add_missing_keys(file) == ["SEARCH_KEY", "AUDIT_KEY"]
+    assert env.add_missing_keys(file) == ["SEARCH_KEY", "AUDIT_KEY", "BACKUP_KEY"]
 
 
 def test_a_file_that_others_could_read_is_closed_to_them(file):

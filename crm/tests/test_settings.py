@@ -2,6 +2,7 @@
 
 import os
 import runpy
+from pathlib import Path
 
 import pytest
 from axes.models import AccessAttempt
@@ -72,7 +73,10 @@ def test_without_secrets_it_still_imports_with_throw_away_ones(read):
 
 
 def test_a_bad_value_is_named(read):
-    for changes in ({"DEBUG": "maybe"}, {"UPLOAD_LIMIT_MB": "0"}, {"LANGUAGE_CODE": "de"}, {"ADVISER_SCOPE": "some"}):
+    for changes in (
+        {"DEBUG": "maybe"}, {"UPLOAD_LIMIT_MB": "0"}, {"LANGUAGE_CODE": "de"}, {"ADVISER_SCOPE": "some"},
+        {"BACKUP_KEY": "short"}, {"BACKUP_EVERY": "daily"}, {"BACKUP_KEEP_LEAST": "0"}, {"S3_ENDPOINT_URL": "s3"},
+    ):  # fmt: skip
         with pytest.raises(ImproperlyConfigured, match=next(iter(changes))):
             read(**changes)
 
@@ -118,6 +122,15 @@ def test_uploads_never_reach_a_temporary_file(read):
     found = read(UPLOAD_LIMIT_MB="7")
     assert found["FILE_UPLOAD_HANDLERS"] == ["django.core.files.uploadhandler.MemoryFileUploadHandler"]
     assert found["FILE_UPLOAD_MAX_MEMORY_SIZE"] == 8 * 1024 * 1024
+
+
+def test_backups_stand_in_the_repository_and_need_no_key_to_start(read, tmp_path):
+    found = read()
+    assert found["BACKUP_DIR"] == ROOT / "backups"
+    assert found["BACKUP_KEYS"] == []
+    assert found["S3_BUCKET"] == ""
+    assert found["MEDIA_ROOT"] == tmp_path / "files"
+    assert read(BACKUP_DIR="/var/backups/office")["BACKUP_DIR"] == Path("/var/backups/office")
 
 
 # --- Answers ---
