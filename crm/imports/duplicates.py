@@ -4,7 +4,8 @@ import datetime
 import itertools
 from collections import defaultdict
 
-from django.utils.translation import gettext as _
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from crm import search
 from crm.imports.plans import Item, Plan
@@ -14,6 +15,13 @@ from crm.models import Case, Client, SearchToken
 
 BATCH = 500
 BORN = "born"
+# What a new client has in common with a known one.
+NUMBER, DETAILS, NAME = "number", "details", "name"
+_REASONS = {
+    NUMBER: _("Probably somebody already known: %(where)s has the same birth number."),
+    DETAILS: _("Probably somebody already known: %(where)s has the same name and date or e-mail."),
+    NAME: _("Perhaps somebody already known: %(where)s has the same name."),
+}
 
 
 class _Namesakes:
@@ -46,7 +54,7 @@ class _Namesakes:
 
 
 def _said(where: str | int) -> str:
-    return _("row %(row)s") % {"row": where} if isinstance(where, int) else where
+    return gettext("row %(row)s") % {"row": where} if isinstance(where, int) else where
 
 
 def report(plan: Plan, items: list[Item], user) -> None:
@@ -69,15 +77,15 @@ def report(plan: Plan, items: list[Item], user) -> None:
                 case.opened_on if case else None,
             )
             if where := number and known.first(number):
-                reason = _("Probably somebody already known: %(where)s has the same birth number.")
+                common = NUMBER
             elif where := known.alike(name, *marks):
-                reason = _("Probably somebody already known: %(where)s has the same name and date or e-mail.")
+                common = DETAILS
             elif where := known.first(name):
-                reason = _("Perhaps somebody already known: %(where)s has the same name.")
+                common = NAME
             if where:
-                reason %= {"where": _said(where)}
                 about = where if isinstance(where, str) else ""
-                problem = RowProblem(item.row, header, client.full_name, reason, WARNING, DUPLICATE, about)
+                reason, code = str(_REASONS[common]) % {"where": _said(where)}, f"{common} {where}"
+                problem = RowProblem(item.row, header, client.full_name, reason, WARNING, DUPLICATE, about, code)
                 plan.problems.append(problem)
             known.add(name, item.row, *marks)
             if number:

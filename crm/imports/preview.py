@@ -185,7 +185,7 @@ def _errors(line: dict) -> list[RowProblem]:
 
 def fingerprint(plan: Plan | OlderPlan) -> str:
     """Of what the plan would do and whom it proposes as somebody known, keyed: two plans of one file differ where the office
-    changed what matters to it meanwhile."""
+    changed what matters to it meanwhile, and in nothing that hangs on a language."""
     digest = hashlib.sha256()
     outcomes = plan.outcomes.items()
     for row, outcome in sorted(outcomes) if isinstance(plan, OlderPlan) else outcomes:
@@ -204,7 +204,7 @@ def _marks(plan: Plan | OlderPlan) -> Iterator[str]:
         if not item.is_new:
             record = _record(item)
             yield repr((item.row, record.pk, [(n, str(item.before[n])) for n in item.changed]))
-    yield from (repr((each.row, each.about, str(each.reason))) for each in plan.problems if each.kind == DUPLICATE)
+    yield from (repr((each.row, each.code)) for each in plan.problems if each.kind == DUPLICATE)
 
 
 def problem_of(line: dict, stored: list) -> RowProblem:

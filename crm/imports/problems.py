@@ -45,6 +45,8 @@ class RowProblem:
     kind: str = ""
     # The reference of the record that is proposed.
     about: str = ""
+    # What was found, whatever language the reason is in.
+    code: str = ""
     # Of a dump, which has no rows: the record by its own name.
     record: str = ""
 

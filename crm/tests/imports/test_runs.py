@@ -5,7 +5,7 @@ from contextlib import nullcontext
 
 import pytest
 from django.db import connection
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from crm import catalogue, imports, jobs, tasks
 from crm.choices import RunState
@@ -175,6 +175,22 @@ def test_whoever_another_import_brings_while_this_one_is_made_ready_is_proposed(
         done(imports.confirm(run, manager))
     run.refresh_from_db()
     assert (run.state, run.created_count, Client.objects.count()) == ("checked", 1, 1)
+
+
+@pytest.mark.parametrize("is_long", [False, True])
+def test_another_language_than_the_previews_asks_nothing_once_more(manager, monkeypatch, is_long):
+    monkeypatch.setattr(runs, "ROWS_AT_ONCE", 1 if is_long else 500)
+    make_client(ROWS[0][0])
+    run = begin(manager, *ROWS[:2], ROWS[1], [ROWS[1][0], "else@example.com", "1.3.2026", "5"])
+    if is_long:
+        run = work(run)
+    assert run.duplicate_count == 2
+    User.objects.update(language="cs")
+    with translation.override("cs"):
+        run = imports.confirm(run, manager)
+    if is_long:
+        run = work(run)
+    assert (run.state, run.created_count) == (RunState.DONE, 3)
 
 
 def test_an_unusable_long_file_says_why_and_keeps_nothing(long_files, manager):
