@@ -1,6 +1,7 @@
 """Lists out of the office: what a file shows (columns.py), its typed rows (tables.py, trail.py), and how XLSX, CSV and
-CSV for machines write them. Every door (admin, command, later jobs) calls `write`, which asks for the permission, narrows to the rows that
-the person sees, and leaves a record, an entry of the audit trail and the names of those whose data went out."""
+CSV for machines write them. Every door (admin, command, jobs) lets `fill` make the file: it asks for the permission,
+narrows to the rows that the person sees, and leaves a record, an entry of the audit trail and the names of those whose data
+went out."""
 
 import datetime
 import hashlib

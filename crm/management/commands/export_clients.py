@@ -5,12 +5,13 @@ from pathlib import Path
 
 from django.core.exceptions import FieldError, ValidationError
 from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
 
-from crm import exports
+from crm import exports, jobs
 from crm.choices import Source
 from crm.exceptions import CrmError
 from crm.exports import selection
-from crm.models import User, operation
+from crm.models import ExportRun, User, operation
 
 # A CSV has no place of its own for it that an import would not read.
 NUMBER = "{number}"
@@ -38,12 +39,11 @@ class Command(BaseCommand):
             person = User.objects.get(username=user) if user else None
             names = selection.names(columns.split(",") if columns else (), person)
             rows, filtered_by = selection.rows(filter, person, names)
-            with operation(Source.COMMAND, user=person), _new(file) as target:
-                run = exports.write(
-                    rows, target, file_format=file_format, user=person, columns=names, filtered_by=filtered_by,
-                    reason=reason,
-                )  # fmt: skip
-                file = _numbered(file, run.pk)
+            run = exports.planned(rows.model, file_format, person, names, filtered_by, reason)
+            with operation(Source.COMMAND, user=person):
+                run.save()
+                file = file.with_name(file.name.replace(NUMBER, str(run.pk)))
+                _write(run, rows, file)
         except FileExistsError as error:
             raise CommandError(f"{error.filename} is there already.") from error
         except (FieldError, ValidationError, ValueError) as error:
@@ -51,6 +51,16 @@ class Command(BaseCommand):
         except (CrmError, User.DoesNotExist, OSError) as error:
             raise CommandError(str(error)) from error
         self.stdout.write(f"{run.rows} rows: {file} (export {run.pk})")
+
+
+def _write(run: ExportRun, rows, file: Path) -> None:
+    """The record of what cannot even begin has failed too."""
+    try:
+        with _new(file) as target:
+            exports.fill(run, rows, target)
+    except OSError as error:
+        exports.give_up(run, message=error.strerror or jobs.told(error), at=timezone.now())
+        raise
 
 
 @contextlib.contextmanager
@@ -63,12 +73,3 @@ def _new(file: Path):
     except BaseException:
         file.unlink(missing_ok=True)
         raise
-
-
-def _numbered(file: Path, number: int) -> Path:
-    """Raises FileExistsError."""
-    named = file.with_name(file.name.replace(NUMBER, str(number)))
-    if named != file:
-        named.touch(exist_ok=False)
-        file.replace(named)
-    return named

@@ -6,6 +6,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError
 
+from crm.choices import RunState
 from crm.exports import csv_file
 from crm.exports.xlsx_file import TooManyRows
 from crm.models import ExportRun
@@ -38,6 +39,8 @@ def test_a_file_of_that_number_stays(db, tmp_path):
     with pytest.raises(CommandError, match=f"{older.name} is there already"):
         call_command("export_clients", tmp_path / "clients-{number}.csv")
     assert [file.read_text() for file in tmp_path.iterdir()] == ["mine"]
+    run = ExportRun.objects.get(pk=last + 1)
+    assert (run.state, run.message, run.sha256) == (RunState.FAILED, "File exists", "")
 
 
 def test_only_its_owner_can_read_the_file(db, tmp_path):
@@ -68,6 +71,7 @@ def test_of_a_file_that_did_not_become_whole_nothing_is_left(db, tmp_path, monke
     with pytest.raises((CommandError, DatabaseError, KeyboardInterrupt)):
         call_command("export_clients", tmp_path / "clients.csv")
     assert not (tmp_path / "clients.csv").exists()
+    assert ExportRun.objects.get().state == RunState.FAILED
 
 
 def test_a_person_without_the_permission_gets_no_rows(assistant, tmp_path):
