@@ -116,3 +116,12 @@ class ReportsNotMade(CrmError):
 
 class NoticesNotMailed(CrmError):
     message = _("The notices of %(count)s recipients could not be mailed. They are tried again.")
+
+
+class DumpFailed(CrmError):
+    is_final = False
+    message = _("The database could not be read to its end: %(why)s")
+
+
+class LoadFailed(CrmError):
+    message = _("The backup could not be loaded into the database: %(why)s")

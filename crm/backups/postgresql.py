@@ -1,0 +1,325 @@
+"""What of a PostgreSQL database goes into a backup, and how it comes back.
+
+The dump is the plain SQL of pg_dump, so it is loaded through a connection of ours, inside whatever transaction that is in:
+no pg_restore, no right but the target's. Only what lies in the schema public is the office's."""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import psycopg
+from django.db import connection
+from django.db.backends.postgresql.client import DatabaseClient
+from django.utils.translation import gettext as _
+from psycopg import sql
+
+from crm.exceptions import DumpFailed, LoadFailed
+
+SCHEMA = "public"
+BLOCK = 1 << 20
+# So that stored values have one text, whatever the role or the database is set to; and a transaction may wait for pg_dump.
+SETTINGS = {
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "iso_8601",
+    "extra_float_digits": "3",
+    "bytea_output": "hex",
+    "xmloption": "content",
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+}
+# Seconds that pg_dump, or who drops tables, waits for who holds them.
+PATIENCE_S = 60
+# Their text has no comma, and none of them is empty: what stands between two commas is one value, or none.
+PLAIN_TYPES = {
+    "bigint", "integer", "smallint", "boolean", "date", "numeric", "real", "double precision", "uuid", "bytea", "inet",
+    "timestamp with time zone", "timestamp without time zone", "time without time zone", "interval",
+}  # fmt: skip
+# Of a function's arguments PostgreSQL takes a hundred.
+ARGUMENTS = 90
+
+
+def check_tools() -> str:
+    """Empty, or what is wrong with pg_dump and what cures it. Asks the server for its version."""
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW server_version_num")
+        server = int(cursor.fetchone()[0]) // 10_000
+    return _trouble(_tool_version(), server)
+
+
+def _tool_version() -> int | None:
+    if shutil.which("pg_dump") is None:
+        return None
+    told = subprocess.run(["pg_dump", "--version"], capture_output=True, text=True, check=False)  # noqa: S607
+    found = re.search(r"\) (\d+)", told.stdout)
+    return int(found[1]) if found else None
+
+
+def _trouble(tool: int | None, server: int) -> str:
+    words = {"server": server, "tool": tool}
+    if tool is None:
+        return (
+            _("pg_dump is missing, so no backup can be made. Install the package postgresql-client-%(server)s.") % words
+        )
+    if tool < server:
+        return _(
+            "pg_dump %(tool)s is older than the server, which is %(server)s, so no backup can be made. "
+            "Install the package postgresql-client-%(server)s."
+        ) % words  # fmt: skip
+    return ""
+
+
+# --- Out ---
+
+
+@contextlib.contextmanager
+def snapshot() -> Iterator["Snapshot"]:
+    """Of the default database, on a connection of its own: whatever is read of it is of one moment. Blocks no writer."""
+    with connected() as own, own.cursor() as cursor:
+        cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        cursor.execute("SELECT pg_export_snapshot()")
+        yield Snapshot(cursor, cursor.fetchone()[0])
+
+
+def connected() -> psycopg.Connection:
+    """To the default database, past Django and its pool; autocommit."""
+    known = connection.get_connection_params()
+    for name in ("cursor_factory", "context"):
+        known.pop(name, None)
+    return psycopg.connect(**known, autocommit=True)
+
+
+class Snapshot:
+    def __init__(self, cursor: psycopg.Cursor, name: str):
+        self._cursor, self._name = cursor, name
+
+    def tables(self) -> dict[str, dict]:
+        return tables(self._cursor)
+
+    def migrations(self) -> list[list[str]]:
+        return migrations(self._cursor)
+
+    def server_version(self) -> str:
+        return str(self._cursor.execute("SHOW server_version").fetchone()[0])
+
+    def dump(self, out: BinaryIO) -> None:
+        """Raises DumpFailed; what `out` raises ends pg_dump."""
+        settings_dict = connection.settings_dict
+        options = [
+            f"--snapshot={self._name}", f"--schema={SCHEMA}", f"--lock-wait-timeout={PATIENCE_S}s", "--encoding=UTF8",
+            "--format=plain", "--no-owner", "--no-privileges", "--no-comments", "--no-security-labels",
+            "--no-tablespaces", "--no-publications", "--no-subscriptions", "--no-password",
+        ]  # fmt: skip
+        arguments, environment = DatabaseClient.settings_to_cmd_args_env(settings_dict, options)
+        arguments[0] = "pg_dump"
+        try:
+            process = subprocess.Popen(  # noqa: S603
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=os.environ | (environment or {}),
+            )
+        except FileNotFoundError as error:
+            raise DumpFailed(why=_("pg_dump is missing.")) from error
+        said: list[bytes] = []
+        listener = threading.Thread(target=lambda: said.extend(process.stderr.readlines(BLOCK)), daemon=True)
+        listener.start()
+        try:
+            while block := process.stdout.read(BLOCK):
+                out.write(block)
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            process.stdout.close()
+            code = process.wait()
+            listener.join()
+            process.stderr.close()
+        if code:
+            raise DumpFailed(why=b"".join(said[:1]).decode(errors="replace").strip() or code)
+
+
+# --- What is there ---
+
+
+def tables(cursor, schema: str = SCHEMA) -> dict[str, dict]:
+    """Of each table the number of its rows and a digest of their values, whatever their order. One pass over each, in the
+    server; leaves the transaction with SETTINGS. The hash is the one that PostgreSQL keeps stable for its hash partitions, twice with
+    different seeds, summed: it finds what was lost or bent on the way; against who means to deceive stands the archive's own seal.
+    """
+    use_settings(cursor)
+    return {name: _digest(cursor, schema, name, columns) for name, columns in _columns(cursor, schema).items()}
+
+
+def use_settings(cursor) -> None:
+    """For the rest of the transaction."""
+    for name, value in SETTINGS.items():
+        cursor.execute("SELECT set_config(%s, %s, true)", [name, value])
+
+
+def _columns(cursor, schema: str) -> dict[str, list[tuple[str, str]]]:
+    """Of each table of ours the columns and their types, as they lie."""
+    cursor.execute(
+        """
+        SELECT c.relname, a.attname, format_type(a.atttypid, NULL)
+        FROM pg_class c
+        JOIN pg_namespace n ON n.oid = c.relnamespace
+        LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+        WHERE n.nspname = %s AND c.relkind IN ('r', 'p') AND NOT EXISTS (
+            SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+        ORDER BY c.relname COLLATE "C", a.attnum
+        """,
+        [schema],
+    )
+    found: dict[str, list[tuple[str, str]]] = {}
+    for table, column, kind in cursor.fetchall():
+        found.setdefault(table, []).extend([(column, kind)] if column else [])
+    return found
+
+
+def _digest(cursor, schema: str, table: str, columns: list[tuple[str, str]]) -> dict:
+    text = sql.SQL("concat({})")
+    plain = [(name, kind) for name, kind in columns if kind in PLAIN_TYPES]
+    others = [name for name, kind in columns if kind not in PLAIN_TYPES]
+    parts = [sql.SQL("{}, ','").format(sql.Identifier(name)) for name, _kind in plain]
+    # How long each text is says where it ends; of none there is nothing between the commas.
+    parts += [sql.SQL("octet_length({}::text), ','").format(sql.Identifier(name)) for name in others]
+    parts += [sql.SQL("{}").format(sql.Identifier(name)) for name in others]
+    groups = [
+        text.format(sql.SQL(", ").join(parts[at : at + ARGUMENTS // 2])) for at in range(0, len(parts), ARGUMENTS // 2)
+    ]
+    query = sql.SQL(
+        "SELECT count(*), sum(hashtextextended(row_text, 1)), sum(hashtextextended(row_text, 2)) "
+        'FROM (SELECT ({}) COLLATE "C" AS row_text FROM {} OFFSET 0) AS texts'
+    ).format(sql.SQL(" || ").join(groups) or sql.SQL("''"), sql.Identifier(schema, table))
+    cursor.execute(query.as_string(None))
+    rows, *sums = cursor.fetchone()
+    told = [[name for name, _kind in [*plain, *((name, "") for name in others)]], rows]
+    told += [int(each or 0) for each in sums]
+    return {"rows": rows, "digest": hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]}
+
+
+def migrations(cursor) -> list[list[str]]:
+    cursor.execute("SELECT app, name FROM django_migrations ORDER BY id")
+    return [list(row) for row in cursor.fetchall()]
+
+
+# --- In ---
+
+# What is pg_dump's own client's, would outlast the load, or is there already. A newer server's settings are unknown to an
+# older one.
+_SKIPPED = re.compile(rb"\\|--|SET |SELECT pg_catalog\.set_config\(|CREATE SCHEMA ")
+_COPY = re.compile(rb"COPY .* FROM stdin;\n")
+_END = b"\\.\n"
+_OWN_NAME = re.compile(rb"\bpublic\.")
+_LOADING = {"check_function_bodies": "off", "client_min_messages": "warning", "maintenance_work_mem": "128MB"}
+
+
+def load(cursor: psycopg.Cursor, source: BinaryIO, schema: str = SCHEMA) -> None:
+    """Runs a dump into the schema, which has none of its tables, in the transaction that is open. Some MiB of memory.
+    Raises LoadFailed, which never tells a value."""
+    try:
+        for name, value in (_LOADING | SETTINGS).items():
+            cursor.execute("SELECT set_config(%s, %s, true)", [name, value])
+        _run(cursor, _Script(source), schema)
+    except psycopg.Error as error:
+        raise LoadFailed(why=told(error)) from error
+
+
+def told(error: psycopg.Error) -> str:
+    """Without the values that PostgreSQL may quote."""
+    if error.diag.sqlstate is None:
+        return type(error).__name__
+    is_about_values = error.diag.sqlstate.startswith("22")
+    return f"{'' if is_about_values else error.diag.message_primary} ({error.diag.sqlstate})".strip()
+
+
+def _run(cursor: psycopg.Cursor, script: "_Script", schema: str) -> None:
+    def placed(statements: bytes) -> bytes:
+        return statements if schema == SCHEMA else _OWN_NAME.sub(b'"%s".' % schema.encode(), statements)
+
+    statements: list[bytes] = []
+    while line := script.line():
+        # At the beginning of a statement only: a literal or a function may hold such a line.
+        begins = not statements or statements[-1].endswith(b";\n")
+        if begins and _COPY.fullmatch(line):
+            _execute(cursor, placed(b"".join(statements)))
+            statements.clear()
+            with cursor.copy(placed(line)) as copy:
+                for block in script.rows():
+                    copy.write(block)
+        elif not (begins and (line == b"\n" or _SKIPPED.match(line))):
+            statements.append(line)
+    _execute(cursor, placed(b"".join(statements)))
+
+
+def _execute(cursor: psycopg.Cursor, statements: bytes) -> None:
+    if statements:
+        cursor.execute(statements)
+
+
+class _Script:
+    """A dump, read in blocks: statements by the line, rows as they come."""
+
+    def __init__(self, source: BinaryIO):
+        self._source, self._read = source, io.BytesIO()
+
+    def line(self) -> bytes:
+        """With its end; empty where there is no more."""
+        line = self._read.readline()
+        return line if line.endswith(b"\n") else line + self._source.readline()
+
+    def rows(self) -> Iterator[bytes]:
+        """Up to the line that ends them, which is left out. Raises LoadFailed where there is none."""
+        held, is_first = self._read.read(), True
+        while True:
+            at = 0 if is_first and held.startswith(_END) else held.find(b"\n" + _END) + 1
+            if at or (is_first and held.startswith(_END)):
+                self._read = io.BytesIO(held[at + len(_END) :])
+                if at:
+                    yield held[:at]
+                return
+            # What may be the beginning of the end waits for the next block.
+            if len(held) > 2 * len(_END):
+                yield held[: -len(_END)]
+                held, is_first = held[-len(_END) :], False
+            block = self._source.read(BLOCK)
+            if not block:
+                raise LoadFailed(why=_("the dump is cut off"))
+            held += block
+
+
+def clear(cursor: psycopg.Cursor, schema: str = SCHEMA) -> None:
+    """Drops whatever is in the schema but what belongs to an extension. Waits a minute for who is at it, then raises
+    psycopg's LockNotAvailable."""
+    cursor.execute("SELECT set_config('lock_timeout', %s, true)", [f"{PATIENCE_S}s"])
+    cursor.execute(
+        """
+        WITH extended AS (SELECT classid, objid FROM pg_depend WHERE deptype = 'e'), things AS (
+            SELECT CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE'
+                WHEN 'f' THEN 'FOREIGN TABLE' WHEN 'c' THEN 'TYPE' ELSE 'TABLE' END AS kind,
+                format('%%I.%%I', n.nspname, c.relname) AS name, c.tableoid, c.oid, c.relkind NOT IN ('r', 'p') AS later
+            FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE n.nspname = %(schema)s AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f', 'c')
+            UNION ALL
+            SELECT 'ROUTINE', p.oid::regprocedure::text, p.tableoid, p.oid, true
+            FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = %(schema)s
+            UNION ALL
+            SELECT 'TYPE', format('%%I.%%I', n.nspname, t.typname), t.tableoid, t.oid, true
+            FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
+            WHERE n.nspname = %(schema)s AND t.typtype IN ('e', 'd', 'r'))
+        SELECT kind, name FROM things WHERE (tableoid, oid) NOT IN (SELECT classid, objid FROM extended) ORDER BY later, name
+        """,
+        {"schema": schema},
+    )
+    for kind, name in cursor.fetchall():
+        cursor.execute(f"DROP {kind} IF EXISTS {name} CASCADE".encode())

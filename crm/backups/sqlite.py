@@ -1,0 +1,123 @@
+"""What of a SQLite database goes into a backup, and how it comes back: the file as one moment had it.
+
+The live file is only ever opened by SQLite: closing any other descriptor of it would drop the locks of this process."""
+
+import contextlib
+import hashlib
+import os
+import sqlite3
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from django.db import connection
+
+from crm.exceptions import DumpFailed
+
+BLOCK = 1 << 20
+ROWS = 1_000
+PATIENCE_S = 20
+# In a file's head, whether it is read with a write-ahead log beside it.
+_LOG_AT, _WITH_LOG, _WITHOUT_LOG = 18, b"\x02\x02", b"\x01\x01"
+
+
+def check_tools() -> str:
+    """SQLite needs none."""
+    return ""
+
+
+# --- Out ---
+
+
+@contextlib.contextmanager
+def snapshot() -> Iterator["Snapshot"]:
+    """A copy of the default database, which lies beside it without a name, so that a kill leaves nothing. Blocks no writer."""
+    name = connection.settings_dict["NAME"]
+    path = Path(f"{name}.{uuid.uuid4().hex}.copy")
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(
+            os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "r+b", buffering=0)
+        )
+        try:
+            target, reader = opened(path), opened(path)
+        finally:
+            path.unlink()
+        stack.callback(reader.close)
+        try:
+            # Without a journal, which would have a name.
+            target.execute("PRAGMA journal_mode=OFF")
+            with contextlib.closing(opened(name)) as live:
+                live.backup(target)
+        except sqlite3.Error as error:
+            raise DumpFailed(why=type(error).__name__) from error
+        finally:
+            target.close()
+        if os.pread(file.fileno(), 2, _LOG_AT) == _WITH_LOG:
+            os.pwrite(file.fileno(), _WITHOUT_LOG, _LOG_AT)
+        yield Snapshot(file, reader)
+
+
+def opened(path: Path | str) -> sqlite3.Connection:
+    """A file that is there. Its texts come with whatever bytes they have, also such as are no UTF-8."""
+    address = f"{Path(path).absolute().as_uri()}?mode=rw"
+    found = sqlite3.connect(address, uri=True, timeout=PATIENCE_S, isolation_level=None, check_same_thread=False)
+    found.text_factory = lambda raw: raw.decode(errors="surrogateescape")
+    return found
+
+
+class Snapshot:
+    def __init__(self, file: BinaryIO, reader: sqlite3.Connection):
+        self._file, self._reader = file, reader
+
+    def tables(self) -> dict[str, dict]:
+        return tables(self._reader)
+
+    def migrations(self) -> list[list[str]]:
+        return migrations(self._reader)
+
+    def server_version(self) -> str:
+        return sqlite3.sqlite_version
+
+    def dump(self, out: BinaryIO) -> None:
+        at = 0
+        while block := os.pread(self._file.fileno(), BLOCK, at):
+            out.write(block)
+            at += len(block)
+
+
+# --- What is there ---
+
+
+def tables(cursor) -> dict[str, dict]:
+    """Of each table the number of its rows and a digest of their values, in the order that the file has them in. The
+    counters of keys are a table too."""
+    names = cursor.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
+    return {name: _digest(cursor, name) for (name,) in names}
+
+
+def _digest(cursor, table: str) -> dict:
+    quoted = table.replace('"', '""')
+    digest, count = hashlib.sha256(), 0
+    rows = cursor.execute(f'SELECT * FROM "{quoted}"')  # noqa: S608
+    digest.update(repr([column[0] for column in rows.description]).encode())
+    while some := rows.fetchmany(ROWS):
+        digest.update(repr(some).encode())
+        count += len(some)
+    return {"rows": count, "digest": digest.hexdigest()[:32]}
+
+
+def migrations(cursor) -> list[list[str]]:
+    return [list(row) for row in cursor.execute("SELECT app, name FROM django_migrations ORDER BY id").fetchall()]
+
+
+# --- In ---
+
+
+def load(target: Path | str, source: BinaryIO) -> None:
+    """Makes the file, which nobody may have open yet; to be renamed by the caller. Raises FileExistsError, OSError."""
+    with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        while block := source.read(BLOCK):
+            file.write(block)
+        file.flush()
+        os.fsync(file.fileno())
