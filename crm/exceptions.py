@@ -125,3 +125,14 @@ class DumpFailed(CrmError):
 
 class LoadFailed(CrmError):
     message = _("The backup could not be loaded into the database: %(why)s")
+
+
+class BackupDamaged(CrmError):
+    message = _(
+        "%(file)s is damaged at byte %(at)s or cut off: nothing of it is used. Take an older backup, or this one's copy elsewhere."
+    )
+
+
+class OffsiteFailed(CrmError):
+    is_final = False
+    message = _("The off-site store of backups %(why)s.")

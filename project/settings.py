@@ -328,5 +328,9 @@ LOGGING = {
         # They tell each letter of a page, and those that the font lacks.
         "fontTools": {"level": "ERROR"},
         "fpdf": {"level": "ERROR"},
+        # They tell each request, with its signature.
+        "boto3": {"level": "WARNING"},
+        "botocore": {"level": "WARNING"},
+        "urllib3": {"level": "WARNING"},
     },
 }

@@ -1,0 +1,110 @@
+"""A real S3 server in the test's own process, and before it a door that answers as it is told."""
+
+import contextlib
+import http.client
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from moto.server import ThreadedMotoServer
+
+BUCKET = "office-backups"
+
+
+class Door(ThreadingHTTPServer):
+    """Hands requests on to `behind`, (host, port). `fault(method, path)` names what happens to one instead: a status (`403`),
+    `silent` (no answer until the end of the test), `half` (half of the answer's bytes, then the connection is closed),
+    `short` (half of them, called all), `changed` (the last byte is another), or nothing."""
+
+    daemon_threads = True
+
+    def __init__(self, behind: tuple[str, int]):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.behind = behind
+        self.fault: Callable[[str, str], str] = lambda method, path: ""
+        self.asked: list[tuple[str, str]] = []
+        self.is_over = threading.Event()
+
+    def handle_error(self, request, client_address):
+        """A caller that gave up."""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Door
+
+    def answer(self):
+        self.server.asked.append((self.command, self.path))
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        fault = self.server.fault(self.command, self.path)
+        if fault == "silent":
+            self.server.is_over.wait()
+            self.close_connection = True
+        elif fault.isdigit():
+            self.refuse(int(fault))
+        else:
+            self.hand_on(body, fault)
+
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = answer
+
+    def log_message(self, *args):
+        pass
+
+    def refuse(self, status: int):
+        code = "AccessDenied" if status == 403 else "InternalError"
+        said = f"<Error><Code>{code}</Code><Message>secret-words of the server</Message></Error>".encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
+
+    def hand_on(self, body: bytes, fault: str):
+        with contextlib.closing(http.client.HTTPConnection(*self.server.behind, timeout=60)) as behind:
+            headers = {name: value for name, value in self.headers.items() if name.lower() != "connection"}
+            behind.request(self.command, self.path, body=body, headers=headers)
+            answer = behind.getresponse()
+            content = answer.read()
+        given = {"half": content[: len(content) // 2], "short": content[: len(content) // 2]}.get(fault, content)
+        if fault == "changed":
+            given = content[:-1] + bytes([content[-1] ^ 1])
+        self.send_response(answer.status)
+        for name, value in answer.getheaders():
+            if name.lower() not in {"content-length", "transfer-encoding", "connection", "date", "server"}:
+                self.send_header(name, value)
+        if self.command != "HEAD":
+            self.send_header("Content-Length", str(len(content if fault == "half" else given)))
+        self.end_headers()
+        self.wfile.write(given)
+        if fault == "half":
+            self.close_connection = True
+
+
+@contextlib.contextmanager
+def serving():
+    """A door in the way of moto's server."""
+    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    moto.start()
+    door = Door(moto.get_host_and_port())
+    threading.Thread(target=door.serve_forever, daemon=True).start()
+    try:
+        yield door
+    finally:
+        door.is_over.set()
+        door.shutdown()
+        door.server_close()
+        moto.stop()
+
+
+def call(door: Door, method: str, path: str) -> int:
+    """Past the faults and past boto."""
+    with contextlib.closing(http.client.HTTPConnection(*door.behind, timeout=60)) as behind:
+        headers = {"Authorization": "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request"}
+        behind.request(method, path, headers=headers)
+        answer = behind.getresponse()
+        answer.read()
+        return answer.status
