@@ -136,3 +136,15 @@ class BackupDamaged(CrmError):
 class OffsiteFailed(CrmError):
     is_final = False
     message = _("The off-site store of backups %(why)s.")
+
+
+class NotABackup(BackupDamaged):
+    message = _("%(file)s is empty or no backup of this program. Take another file.")
+
+
+class BackupTooNew(CrmError):
+    message = _("%(file)s was made by a newer version of this program. Install that version, then try again.")
+
+
+class BackupKeyMissing(CrmError):
+    message = _("%(file)s needs the key %(fingerprint)s, which BACKUP_KEY does not hold. Add it there after a comma.")
