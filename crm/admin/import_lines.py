@@ -38,7 +38,7 @@ class Line:
         ] if "choices" in line else []  # fmt: skip
         # The bad cells of a refused row, to be put right here.
         self.cells = [
-            {"name": f"cell-{self.number}-{index}", "header": header[int(index)], "value": value}
+            {"name": cell_name(line, index), "header": header[int(index)], "value": value}
             for index, value in line.get("bad", {}).items()
         ]
 
@@ -60,6 +60,14 @@ def _conflict(line: dict, stored: dict, readable: dict[str, bool]) -> dict:
     was, now = _masked(stored["name"], readable, stored["was"], stored["now"])
     name = conflict_name(line, stored)
     return {**stored, "name": name, "label": _label(stored["name"]), "was": was, "now": now}
+
+
+def cell_name(line: dict, column: str) -> str:
+    return f"cell-{line['row']}-{column}"
+
+
+def choice_name(line: dict) -> str:
+    return f"row-{line['row']}"
 
 
 def conflict_name(line: dict, stored: dict) -> str:

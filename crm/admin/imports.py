@@ -3,16 +3,14 @@ is crm.imports'; between preview and confirmation the file waits encrypted with 
 it and nobody else. (django-import-export's own pages keep it in the clear in a folder and believe the browser's name.)"""
 
 import io
-import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import PurePath
 
-from django import forms
 from django.conf import settings
 from django.contrib import messages
 from django.core.exceptions import RequestDataTooBig
-from django.core.paginator import Paginator
+from django.core.paginator import Page, Paginator
 from django.db.models import Q
 from django.http import HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, render
@@ -27,26 +25,22 @@ from django.views.decorators.http import require_GET, require_POST
 from import_export.admin import ImportExportMixinBase
 
 from crm import imports, values
-from crm.admin import import_template
+from crm.admin import import_choices, import_template
 from crm.admin.base import require
 from crm.admin.import_forms import ColumnsForm, UploadForm, too_large, too_much_pasted
-from crm.admin.import_lines import Line, conflict_name, problems_of
+from crm.admin.import_lines import Line, problems_of
 from crm.audit import plans
 from crm.choices import ImportPart, ImportState
-from crm.encryption import refuse_ciphertext, refuse_unstorable
 from crm.exceptions import CrmError, NotAllowed
 from crm.exports import given_back
 from crm.imports import mappings, preview, runs
-from crm.imports.plans import Outcome, Table, csv_file, problem_table
+from crm.imports.plans import Table, csv_file, problem_table
 from crm.models import AuditEntry, Case, Client, ImportMapping, ImportRun, Note
 
 # Links to written records on the result page.
 MOST_LINKS = 100
 PER_PAGE = 50
 VIEW = "crm.view_auditentry"
-ALL_OR_NOTHING = "all"
-# What is chosen where both changed a cell: the file's value.
-FILE = "file"
 
 
 class ImportAdminMixin(ImportExportMixinBase):
@@ -187,40 +181,10 @@ class ImportAdminMixin(ImportExportMixinBase):
         """Cells that were put right in the preview, and what becomes of rows; the file is checked with them."""
         self._require_import(request)
         run = self._own_run(request, token)
-        cells = {at: text for name, text in request.POST.items() if (at := _cell_named(name))}
         index = preview.index_of(run)
         if index is None:
             return self._gone(request)
-        shown = {
-            (line["row"], int(column)): value
-            for line in preview.lines_at(run, index.positions(Outcome.ERROR))
-            for column, value in line["bad"].items()
-        }
-        changed = {at: text for at, text in cells.items() if at in shown and text != shown[at]}
-        decided = {
-            line["row"]: choice
-            for line in preview.lines_at(run, index.duplicates)
-            if (choice := request.POST.get(f"row-{line['row']}")) in ("", *line["choices"]) and choice != line["choice"]
-        }
-        conflicts = {
-            conflict_name(line, each): each
-            for line in preview.lines_at(run, index.conflicts)
-            for each in line["conflicts"]
-            if not each["refusal"]
-        }
-        taken = {each["mark"] for name, each in conflicts.items() if _is_taken(request, name, each)}
-        were_taken = {each["mark"] for each in conflicts.values() if each["is_taken"]}
-        if not changed and not decided and taken == were_taken:
-            messages.info(request, _("Nothing was changed."))
-            return self._back(request, run)
-        try:
-            for text in changed.values():
-                refuse_ciphertext(text)
-                refuse_unstorable(text)
-        except forms.ValidationError as error:
-            messages.error(request, " ".join(error.messages))
-            return self._back(request, run)
-        return self._do(request, run, lambda: runs.correct(run, request.user, changed, decided, frozenset(taken)))
+        return self._do(request, run, lambda: self._check(request, run, index))
 
     @method_decorator(require_POST)
     def import_forget(self, request):
@@ -325,9 +289,7 @@ class ImportAdminMixin(ImportExportMixinBase):
 
     def _shown(self, request, run: ImportRun) -> dict:
         index = preview.index_of(run)
-        chosen = request.GET.get("show", "")
-        chosen = chosen if chosen in preview.FILTERS else ""
-        page = Paginator(index.positions(chosen), PER_PAGE).get_page(request.GET.get("p"))
+        chosen, page = _page(request, index)
         lines = [Line(line, index.header, request.user) for line in preview.lines_at(run, list(page.object_list))]
         has_columns = run.pieces.filter(part=ImportPart.COLUMNS).exists()
         of_file = [preview.problem_of({"row": 1}, each) for each in index.of_file]
@@ -339,10 +301,12 @@ class ImportAdminMixin(ImportExportMixinBase):
             "of_file": of_file,
             "said": [(header, mappings.label_of(target)) for header, target in index.said.items()],
             "columns_url": self._import_url("import_columns", run) if has_columns else "",
+            "preview_url": self._import_url("import_preview", run),
             "cells_url": self._import_url("import_cells", run)
             if index.conflicts or any(line.cells or line.choices for line in lines)
             else "",
             "has_conflicts": bool(index.conflicts),
+            "to_write": import_choices.EVERYTHING | run.options,
             "problems": [*of_file, *(problem for line in lines for problem in line.problems)],
             "rows": lines,
             "is_dump": index.kind == preview.DUMP,
@@ -398,23 +362,43 @@ class ImportAdminMixin(ImportExportMixinBase):
         }
 
     def _confirm(self, request, run: ImportRun):
-        everything = request.POST.get("mode") == ALL_OR_NOTHING
-        what = request.POST.get("what")
+        """Takes what was chosen on the page and not checked yet; what that changes is shown before it is written."""
+        options = import_choices.to_write(request.POST)
         try:
-            done = imports.confirm(
-                run, request.user, all_or_nothing=everything, create=what != "update", update=what != "create",
-                duplicates=request.POST.get("duplicates") != "skip",
-            )  # fmt: skip
+            index = preview.index_of(run)
+            if index is not None and self._is_shown_once_more(request, run, index):
+                messages.info(request, _("What you chose and put right is taken. Look at the rows, then import them."))
+                return self._back(request, run)
+            done = imports.confirm(run, request.user, **options)
         except NotAllowed:
             return self._gone(request)
         except CrmError as error:
             messages.error(request, str(error))
-            return HttpResponseRedirect(self._import_url("import_preview", run))
+            return self._back(request, run)
         if done.state != ImportState.DONE:
             return HttpResponseRedirect(self._import_url("import_preview", run))
-        if everything and done.error_count:
+        if options["all_or_nothing"] and done.error_count:
             messages.warning(request, _("Nothing was written, since some rows are refused."))
         return HttpResponseRedirect(self._import_url("import_result", run))
+
+    def _is_shown_once_more(self, request, run: ImportRun, index: preview.Index) -> bool:
+        was_shown = run.fingerprint
+        sent = self._take(request, run, index)
+        is_another = sent.says_what_is_written or run.fingerprint != was_shown or run.state != ImportState.CHECKED
+        return bool(sent) and is_another
+
+    def _check(self, request, run: ImportRun, index: preview.Index) -> None:
+        if not self._take(request, run, index):
+            messages.info(request, _("Nothing was changed."))
+
+    def _take(self, request, run: ImportRun, index: preview.Index) -> import_choices.Sent:
+        """What stands in the form; the file is checked with it where it is another than was shown."""
+        _chosen, page = _page(request, index)
+        sent = import_choices.sent(request.POST, run, index, page.object_list)
+        runs.choose(run, request.user, import_choices.to_write(request.POST))
+        if sent:
+            runs.correct(run, request.user, sent.cells, sent.decisions, sent.taken)
+        return sent
 
     def _do(self, request, run: ImportRun, act, said: str = ""):
         try:
@@ -461,16 +445,11 @@ class ImportAdminMixin(ImportExportMixinBase):
         }
 
 
-def _cell_named(name: str) -> tuple[int, int] | None:
-    """`cell-7-3`: row and column's index."""
-    found = re.fullmatch(r"cell-([0-9]{1,7})-([0-9]{1,4})", name)
-    return (int(found[1]), int(found[2])) if found else None
-
-
-def _is_taken(request, name: str, stored: dict) -> bool:
-    """By the choice for all conflicts of the file, else for this one, else as before."""
-    choice = request.POST.get("conflicts") or request.POST.get(name)
-    return choice == FILE if choice else stored["is_taken"]
+def _page(request, index: preview.Index) -> tuple[str, Page]:
+    """The filter, and the positions of the rows on the page."""
+    chosen = request.GET.get("show", "")
+    chosen = chosen if chosen in preview.FILTERS else ""
+    return chosen, Paginator(index.positions(chosen), PER_PAGE).get_page(request.GET.get("p"))
 
 
 def operation_urls(user, run: ImportRun) -> dict[str, str]:

@@ -154,6 +154,12 @@ def correct(
     check_again(run, user, taken=taken)
 
 
+def choose(run: ImportRun, user, options: dict[str, bool]) -> None:
+    """Which rows are to be written, as `confirm` takes it: for the next time that the preview is shown."""
+    run.options = run.options | options
+    kept(user).filter(pk=run.pk, state=ImportState.CHECKED).update(options=run.options)
+
+
 def corrections_of(run: ImportRun) -> dict[int, dict[int, str]]:
     return {
         int(row): {int(index): text for index, text in cells.items()} for row, cells in _json(run.corrections).items()

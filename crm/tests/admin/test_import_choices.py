@@ -1,19 +1,24 @@
 """What a person puts right in the preview, and says of rows that are probably about somebody known."""
 
 import datetime
+import re
 
 import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
 
 from crm import imports
 from crm.encryption import encrypt_bytes
+from crm.imports import runs
 from crm.models import Case, Client, ImportRun
 from crm.tests import factories
 from crm.tests.admin.importing import (
     BAD,
     GOOD,
+    UPLOAD,
     database_dump,
     upload,
     url,
+    work,
 )
 
 
@@ -114,3 +119,117 @@ def test_probable_duplicates_are_left_out_together_but_for_those_decided_one_by_
     browser.post(preview, {"mode": "good", "duplicates": "skip"})
     run = ImportRun.objects.get()
     assert (run.created_count, run.skipped_count, Client.objects.count(), known.cases.count()) == (2, 1, 3, 1)
+
+
+# --- What was picked and not checked when Import is pressed ---
+
+TAKEN = "What you chose and put right is taken."
+
+
+@pytest.mark.parametrize("choice", ["skip", "C", "case:C"])
+def test_a_choice_that_was_not_checked_is_shown_before_it_is_written(browse, manager, choice):
+    factories.make_catalogue()
+    known = factories.make_client("Jana Bílá", email="jana@example.com")
+    chosen = choice.replace("C", known.reference)
+    browser = browse(manager)
+    preview = upload(browser, GOOD, "Ivan Sám;;5;4;1.2.2026")
+    page = browser.post(preview, {"row-2": chosen}, follow=True)
+    assert TAKEN in page.content.decode()
+    assert [each["value"] for each in page.context["rows"][0].choices if each["is_chosen"]] == [chosen]
+    assert Client.objects.count() == 1
+    browser.post(preview, {"row-2": chosen})
+    assert (Client.objects.count(), Case.objects.filter(client=known).count()) == (2, choice.endswith("C"))
+
+
+def test_a_cell_that_was_not_checked_is_shown_before_its_row_is_written(browse, manager):
+    factories.make_catalogue()
+    browser = browse(manager)
+    preview = upload(browser, GOOD, BAD)
+    page = browser.post(f"{preview}?show=error", {"cell-3-2": "1 000 000"}, follow=True)
+    assert (TAKEN in page.content.decode(), page.redirect_chain[-1][0]) == (True, f"{preview}?show=error")
+    assert [number for _label, number in page.context["counts"]] == [2, 0, 0, 0, 0]
+    browser.post(preview, {})
+    assert Case.objects.filter(property_price_czk=1_000_000).exists()
+
+
+def test_a_cell_that_mends_nothing_does_not_hold_the_other_rows(browse, manager):
+    factories.make_catalogue()
+    browser = browse(manager)
+    browser.post(upload(browser, GOOD, BAD), {"cell-3-2": "asi dva"})
+    run = ImportRun.objects.get()
+    assert (run.state, run.created_count, run.error_count) == ("done", 1, 1)
+    assert "Petr Zlý;petr@example.com;asi dva;" in browser.get(url("import_refused_rows", run)).content.decode()
+
+
+def test_a_cell_comes_back_as_a_browser_sends_it(browse, manager):
+    factories.make_catalogue()
+    browser = browse(manager)
+    preview = upload(browser, GOOD, 'Petr Zlý;petr@example.com;"asi\nmilion";1;1.2.2026')
+    page = browser.post(url("import_cells", ImportRun.objects.get()), {"cell-3-2": "asimilion"}, follow=True)
+    assert "Nothing was changed." in page.content.decode()
+    assert browser.post(preview, {"cell-3-2": "asimilion"})["Location"] == url("import_result", ImportRun.objects.get())
+
+
+def test_a_cell_that_cannot_be_stored_writes_nothing(browse, manager):
+    browser = browse(manager)
+    preview = upload(browser, GOOD, BAD)
+    page = browser.post(preview, {"cell-3-2": encrypt_bytes(b"x").decode()}, follow=True)
+    assert "looks like an encrypted value" in page.content.decode()
+    assert not Client.objects.exists()
+
+
+def test_a_long_file_is_checked_by_a_job_with_what_was_chosen(browse, manager, monkeypatch):
+    factories.make_catalogue()
+    known = factories.make_client("Jana Bílá", email="jana@example.com")
+    monkeypatch.setattr(runs, "ROWS_AT_ONCE", 0)
+    browser = browse(manager)
+    preview = upload(browser, GOOD)
+    run = work(ImportRun.objects.get())
+    assert TAKEN in browser.post(preview, {"row-2": known.reference}, follow=True).content.decode()
+    run = work(run)
+    assert (run.state, run.decisions, Case.objects.count()) == ("checked", {2: known.reference}, 0)
+    browser.post(preview, {"row-2": known.reference})
+    assert (work(run).state, known.cases.count(), Client.objects.count()) == ("done", 1, 1)
+
+
+@pytest.mark.parametrize("page", ["import_preview", "import_cells"])
+def test_which_rows_to_write_is_still_chosen_when_the_preview_is_shown_again(browse, manager, page):
+    client = factories.make_client("Jana Bílá", email="jana@example.com")
+    rows = [f"{client.reference};Jana Nová;", ";Ivan Sám;", ";Jana Nová;nikdy"]
+    content = "\r\n".join(["Reference;Full name;Birth date", *rows]).encode()
+    browser = browse(manager)
+    browser.post(UPLOAD, {"file": SimpleUploadedFile("x.csv", content)})
+    chosen = {"what": "create", "mode": "all", "duplicates": "skip", "cell-4-2": "1.1.1990"}
+    shown = browser.post(url(page, ImportRun.objects.get()), chosen, follow=True)
+    options = {"all_or_nothing": True, "create": True, "update": False, "duplicates": False}
+    assert shown.context["to_write"] | options == shown.context["to_write"]
+    assert [number for _label, number in shown.context["counts"]] == [2, 1, 0, 0, 0]
+    assert 'value="create" checked' in shown.content.decode()
+
+
+@pytest.mark.parametrize("page", ["import_preview", "import_cells"])
+def test_a_page_that_shows_an_older_preview_changes_nothing(browse, manager, page):
+    factories.make_catalogue()
+    browser = browse(manager)
+    preview = upload(browser, GOOD, BAD)
+    run = ImportRun.objects.get()
+    browser.post(url("import_cells", run), {"seen": run.fingerprint, "cell-3-2": "5"})
+    shown = browser.post(url(page, run), {"seen": run.fingerprint, "cell-3-2": "7"}, follow=True)
+    assert "The rows were checked anew meanwhile." in shown.content.decode()
+    assert not Client.objects.exists()
+    run.refresh_from_db()
+    browser.post(preview, {"seen": run.fingerprint})
+    assert sorted(int(case.property_price_czk) for case in Case.objects.all()) == [5, 5_000_000]
+
+
+def test_the_preview_is_one_form_and_enter_imports_nothing(browse, manager):
+    factories.make_client("Jana Bílá", email="jana@example.com")
+    browser = browse(manager)
+    preview = upload(browser, GOOD, BAD)
+    page = browser.get(f"{preview}?show=noted").content.decode()
+    start = page.index(f'action="{preview}cells/?show=noted"')
+    form = page[start : page.index("</form>", start)]
+    assert all(f'name="{name}"' in form for name in ("row-2", "cell-3-2", "mode", "duplicates", "seen"))
+    buttons = re.findall(r"<button[^>]*>", form)
+    assert ["formaction" in each for each in buttons] == [False, True, False]
+    assert f'formaction="{preview}?show=noted"' in buttons[1]

@@ -111,6 +111,21 @@ def test_a_choice_is_for_all_conflicts_of_the_file(browse, manager, monkeypatch)
     assert emails() == [FILED, WROTE, FILED]
 
 
+@pytest.mark.parametrize("everything", [True, False])
+def test_a_conflict_that_was_chosen_and_not_checked_is_shown_before_it_is_written(two_conflicts, everything):
+    browser, preview, run, done = two_conflicts
+    [first, second] = [each["name"] for row in browser.get(preview).context["rows"] for each in row.conflicts]
+    browser.post(url("import_cells", run), {first: "file"})
+    done(run)
+    choice = {"conflicts": "file"} if everything else {first: "file", second: "file"}
+    browser.post(preview, choice)
+    done(run)
+    assert chosen(browser.get(preview)) == [[True], [True]]
+    assert emails() == [WROTE, WROTE]
+    browser.post(preview, {first: "file", second: "file"})
+    assert done(run) and emails() == [FILED, FILED]
+
+
 def test_what_the_office_writes_after_the_choice_is_asked_about_again(two_conflicts):
     browser, preview, run, done = two_conflicts
     browser.post(url("import_cells", run), {"conflicts": "file"})
