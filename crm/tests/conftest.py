@@ -2,7 +2,7 @@ import pytest
 from django.contrib.auth.models import Group
 from django.utils import translation
 
-from crm import roles
+from crm import jobs, roles
 from crm.tests import factories
 
 
@@ -21,6 +21,15 @@ def _roles(request, _django_db_marker):
         request.getfixturevalue("transactional_db" if "transactional_db" in request.fixturenames else "db")
         if not Group.objects.exists():
             roles.sync()
+
+
+@pytest.fixture(autouse=True)
+def _beats_see_the_run(request, monkeypatch):
+    """A job's beat has a connection of its own. It sees nothing of a test's transaction, and would take a run that lasts
+    longer than from one beat to the next for lost."""
+    marker = request.node.get_closest_marker("django_db")
+    if "transactional_db" not in request.fixturenames and not (marker and marker.kwargs.get("transaction")):
+        monkeypatch.setattr(jobs, "BEAT_EVERY_S", 600)
 
 
 @pytest.fixture

@@ -214,12 +214,6 @@ def test_a_past_day_told_again_by_hand_takes_nothing_back(anna):
 # --- What came too late, and what was lost on its way ---
 
 
-@pytest.fixture
-def quiet_beat(monkeypatch):
-    """Its own connection sees nothing of a test's transaction, and takes the run for somebody else's."""
-    monkeypatch.setattr(jobs, "BEAT_EVERY_S", 600)
-
-
 def morning(day: datetime.date, recipient="anna@example.com") -> str:
     """What the job of the day wrote."""
     with time_machine.travel(datetime.datetime.combine(day, datetime.time(8), PRAGUE), tick=False):
@@ -231,7 +225,7 @@ def morning(day: datetime.date, recipient="anna@example.com") -> str:
         return "".join(each.body for each in found if each.recipient == recipient)
 
 
-def test_what_is_due_only_since_its_morning_is_told_on_the_next_one_and_once(anna, manager, quiet_beat):
+def test_what_is_due_only_since_its_morning_is_told_on_the_next_one_and_once(anna, manager):
     again, over, noted = make_case(anna, days(-4)), make_case(anna, days(-4)), make_case(anna, days(-4))
     workflow.complete_step(again.steps.first(), by=manager, on=days(-6))
     workflow.withdraw(over, by=manager, on=days(-6), reason="moved")
@@ -248,7 +242,7 @@ def test_what_is_due_only_since_its_morning_is_told_on_the_next_one_and_once(ann
     assert morning(days(2)) == ""
 
 
-def test_what_was_done_and_reopened_between_two_mornings_is_no_news(anna, manager, quiet_beat):
+def test_what_was_done_and_reopened_between_two_mornings_is_no_news(anna, manager):
     case = make_case(anna, DAY)
     assert case.reference in morning(DAY)
     workflow.complete_step(case.steps.first(), by=manager, on=DAY)
@@ -256,7 +250,7 @@ def test_what_was_done_and_reopened_between_two_mornings_is_no_news(anna, manage
     assert morning(days(1)) == ""
 
 
-def test_what_a_mail_said_that_was_too_late_is_said_by_the_next_one(anna, quiet_beat):
+def test_what_a_mail_said_that_was_too_late_is_said_by_the_next_one(anna):
     bob = factories.make_user(email="bob@example.com", language="en")
     friday, monday = days(2), days(5)
     case, his = make_case(anna, friday), make_case(bob, friday)
@@ -276,7 +270,7 @@ def test_what_a_mail_said_that_was_too_late_is_said_by_the_next_one(anna, quiet_
     assert morning(days(7)) == ""
 
 
-def test_what_was_lost_twice_is_said_until_it_arrives(anna, quiet_beat):
+def test_what_was_lost_twice_is_said_until_it_arrives(anna):
     case = make_case(anna, DAY)
     morning(DAY)
     MessageLog.objects.update(state="expired", next_try_at=None)

@@ -249,13 +249,7 @@ def test_neither_a_week_to_come_nor_who_reads_no_report_is_written_to(office):
     assert not MessageLog.objects.exists()
 
 
-@pytest.fixture
-def unwatched(monkeypatch):
-    """The beat's own connection sees nothing of a test's transaction, and takes the run for somebody else's."""
-    monkeypatch.setattr(jobs, "BEAT_EVERY_S", 600)
-
-
-def test_a_slot_that_is_tried_again_tells_its_own_week(office, jana, unwatched):
+def test_a_slot_that_is_tried_again_tells_its_own_week(office, jana):
     run = JobRun.objects.create(name="send_weekly_report", slot="2026-W11", queue="long", state="missed")
     with time_machine.travel(NEXT + 2 * reports.WEEK, tick=True):
         schedules.retry(run, by=jana)
@@ -264,7 +258,7 @@ def test_a_slot_that_is_tried_again_tells_its_own_week(office, jana, unwatched):
     assert (run.state, run.counts) == ("done", {"week": "2026-W10", "messages": 2})
 
 
-def test_what_one_try_could_not_make_the_next_one_does(office, monkeypatch, unwatched):
+def test_what_one_try_could_not_make_the_next_one_does(office, monkeypatch):
     real, left = weekly.workbook, [OperationalError]
 
     def workbook(week):
