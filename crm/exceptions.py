@@ -148,3 +148,15 @@ class BackupTooNew(CrmError):
 
 class BackupKeyMissing(CrmError):
     message = _("%(file)s needs the key %(fingerprint)s, which BACKUP_KEY does not hold. Add it there after a comma.")
+
+
+class NoRoomForBackup(CrmError):
+    message = _(
+        "There is no room for a backup in %(folder)s: nothing of it was kept. Free some space there, or set BACKUP_DIR to a folder that has more."
+    )
+
+
+class BackupFolderUnusable(CrmError):
+    message = _(
+        "The folder of backups %(folder)s cannot be written: %(why)s. Give it to the user of this program, or set BACKUP_DIR to another one."
+    )

@@ -1,0 +1,43 @@
+"""Which backups are old enough to go. Pure: whoever removes them, here or off-site, brings the list."""
+
+import datetime
+from collections.abc import Hashable, Iterable
+from typing import NamedTuple
+
+HOURLY = datetime.timedelta(hours=48)
+OTHERS = datetime.timedelta(days=30)
+
+
+class Candidate(NamedTuple):
+    """`is_good`: verified, and found whole. `is_restored`: restored to try it, which says more."""
+
+    name: Hashable
+    kind: str
+    at: datetime.datetime
+    is_good: bool
+    is_restored: bool = False
+
+
+def to_remove(backups: Iterable[Candidate], now: datetime.datetime, *, settings) -> set:
+    """Names. Of a kind that is not known here, and of the time to come (a clock was wrong), none goes.
+
+    Nothing goes while the newest is not good, and ages count from the newest: where none is made any more, none goes."""
+    past = sorted((each for each in backups if each.at <= now), key=lambda each: each.at)
+    if not past or not past[-1].is_good:
+        return set()
+    newest = past[-1].at
+    good = [each for each in past if each.is_good]
+    stay = good[-settings.BACKUP_KEEP_LEAST :] + [each for each in good if each.is_restored][-1:]
+    stay = {each.name for each in stay}
+    ages = kept_for(settings)
+    old = {each.name for each in past if each.kind in ages and newest - each.at > ages[each.kind]}
+    return old - stay
+
+
+def kept_for(settings) -> dict[str, datetime.timedelta]:
+    return {
+        "hourly": HOURLY,
+        "nightly": datetime.timedelta(days=settings.BACKUP_NIGHTLY_DAYS),
+        "weekly": datetime.timedelta(weeks=settings.BACKUP_WEEKLY_WEEKS),
+        **dict.fromkeys(["by-hand", "before-migrate", "safety"], OTHERS),
+    }

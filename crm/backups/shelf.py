@@ -1,0 +1,126 @@
+"""The folder of the backups, BACKUP_DIR. A file in it is whole or not there: it is written under a name that begins with a
+dot, and renamed when it is on the disk. What killed processes left goes with the next file."""
+
+import contextlib
+import datetime
+import errno
+import fcntl
+import hashlib
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from django.conf import settings
+
+from crm.exceptions import BackupFolderUnusable, NoRoomForBackup
+
+SUFFIX = ".hdbk"
+_TIME = "%Y%m%dT%H%M%SZ"
+_NAME = re.compile(r"hypodesk-(\d{8}T\d{6}Z)-([a-z-]+?)(?:_(\d+))?" + re.escape(SUFFIX))
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class Kept(NamedTuple):
+    at: datetime.datetime
+    number: int
+    kind: str
+    path: Path
+
+
+def kept() -> list[Kept]:
+    """The finished files, oldest first, by what their names say."""
+    folder = Path(settings.BACKUP_DIR)
+    found = [(_NAME.fullmatch(path.name), path) for path in (folder.iterdir() if folder.is_dir() else ())]
+    return sorted(Kept(_moment(told[1]), int(told[3] or 1), told[2], path) for told, path in found if told)
+
+
+def _moment(text: str) -> datetime.datetime:
+    return datetime.datetime.strptime(text, _TIME).replace(tzinfo=datetime.UTC)
+
+
+class NewFile:
+    """Takes the bytes of a backup. `path` is known when it has its name, `sha256` is of what was written so far."""
+
+    def __init__(self, file: BinaryIO):
+        self._file, self._digest = file, hashlib.sha256()
+        self.size = 0
+        self.path: Path | None = None
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+    def write(self, data) -> int:
+        self._file.write(data)
+        self._digest.update(data)
+        self.size += len(data)
+        return len(data)
+
+
+@contextlib.contextmanager
+def new_file(*, at: datetime.datetime, kind: str) -> Iterator[NewFile]:
+    """Of a backup of the moment `at`. After an error inside nothing is left of it. Two of one second get two names. Raises
+    NoRoomForBackup and BackupFolderUnusable."""
+    folder = Path(settings.BACKUP_DIR)
+    stem = f"hypodesk-{at.astimezone(datetime.UTC).strftime(_TIME)}-{kind}"
+    part = folder / f".{stem}.{secrets.token_hex(4)}.part"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _locked(folder):
+            _remove_leftovers(folder)
+            file = _locked_file(part)
+        try:
+            new = NewFile(file)
+            yield new
+            file.flush()
+            os.fsync(file.fileno())
+            with _locked(folder) as descriptor:
+                new.path = _free_name(folder, stem)
+                part.rename(new.path)
+                os.fsync(descriptor)
+        finally:
+            with contextlib.suppress(OSError):
+                file.close()
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise NoRoomForBackup(folder=folder) from error
+        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EIO}:
+            raise BackupFolderUnusable(folder=folder, why=error.strerror) from error
+        raise
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[int]:
+    """One process at a time: nobody takes a file that was just made for a leftover, or a name that was just found free."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _locked_file(path: Path) -> BinaryIO:
+    """Its lock says that its writer lives."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return os.fdopen(descriptor, "wb")
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for part in folder.glob(".hypodesk-*.part"):
+        with contextlib.suppress(OSError), part.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part.unlink()
+
+
+def _free_name(folder: Path, stem: str) -> Path:
+    path, number = folder / f"{stem}{SUFFIX}", 1
+    while path.exists():
+        number += 1
+        path = folder / f"{stem}_{number}{SUFFIX}"
+    return path
