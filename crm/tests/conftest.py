@@ -1,9 +1,19 @@
+import datetime
+import time
+
 import pytest
-from django.contrib.auth.models import Group
+from django.db import connection
+from django.test import TransactionTestCase
 from django.utils import translation
 
 from crm import jobs, roles
 from crm.tests import factories
+from crm.tests.between import Baseline, seconds_to_a_new_day
+
+
+def pytest_runtest_setup(item):
+    """No test begins on one day and asks for another one's rows, here or in UTC."""
+    time.sleep(seconds_to_a_new_day(datetime.datetime.now(datetime.UTC)))
 
 
 @pytest.fixture(autouse=True)
@@ -14,13 +24,16 @@ def _suites_own_language():
     translation.deactivate()
 
 
-@pytest.fixture(autouse=True)
-def _roles(request, _django_db_marker):
-    """Groups and permissions as `release` leaves them, wherever a test has a database. Flushed tables get them anew."""
-    if request.node.get_closest_marker("django_db") or {"db", "transactional_db"} & set(request.fixturenames):
-        request.getfixturevalue("transactional_db" if "transactional_db" in request.fixturenames else "db")
-        if not Group.objects.exists():
-            roles.sync()
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup, django_db_blocker):
+    """Groups and permissions as `release` leaves them; after a test that commits, everything as it was before."""
+    with django_db_blocker.unblock():
+        roles.sync()
+        baseline = Baseline()
+        connection.close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda case: baseline.restore())
+        yield
 
 
 @pytest.fixture(autouse=True)

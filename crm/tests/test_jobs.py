@@ -129,13 +129,13 @@ def test_the_beat_writes_progress_and_brings_the_cancelling(monkeypatch, manager
 
     def work(progress):
         progress(3, 10)
-        for _ in range(200):
+        for _ in range(1200):
             if JobRun.objects.get(pk=run.pk).done_count == 3:
                 break
             seen.wait(0.05)
         progress(4, 10)
         jobs.cancel(run, by=manager)
-        for _ in range(200):
+        for _ in range(1200):
             progress(4, 10)
             seen.wait(0.05)
 
@@ -276,11 +276,11 @@ def test_who_answers_the_ping_for_ever_does_not_hold_the_job(monkeypatch):
     JobSchedule.objects.create(name="job", ping_url="http://127.0.0.1:9/abc")
     ended = threading.Event()
     monkeypatch.setattr(jobs, "PING_TIMEOUT_S", 0.1)
-    monkeypatch.setattr(jobs.urllib.request, "urlopen", lambda address, timeout: ended.wait(5))
+    monkeypatch.setattr(jobs.urllib.request, "urlopen", lambda address, timeout: ended.wait(60))
     began = time.monotonic()
     assert carry_out(jobs.enqueue("job"), lambda progress: None).state == RunState.DONE
     ended.set()
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 50
 
 
 def test_a_cancelled_run_that_errs_is_not_tried_again(manager):

@@ -220,19 +220,21 @@ def test_5_ours_refuses_each(alice):
 
 
 FORK = """
-import os, signal, django
+import os, signal, time, django
 django.setup()
 from django.db import connection, connections
 connection.ensure_connection()
-pipes = []
+pipes, (waiting, starting) = [], os.pipe()
 for number in range(4):
     reading, writing = os.pipe()
     if os.fork() == 0:
-        signal.alarm(10)  # one that waits for an answer that another took is as bad as a wrong one
         connections.close_all()  # as the queue does in each of its processes
-        wrong = 0
+        os.close(starting)
+        os.read(waiting, 1)  # until all four are there: who is alone at it gets only his own answers
+        signal.alarm(10)  # one that waits for an answer that another took is as bad as a wrong one
+        wrong, until = 0, time.monotonic() + 2
         try:
-            for _ in range(200):
+            while not wrong and time.monotonic() < until:
                 with connection.cursor() as cursor:
                     cursor.execute("SELECT %s::int", [number])
                     wrong += cursor.fetchone()[0] != number
@@ -242,6 +244,7 @@ for number in range(4):
         os._exit(0)
     os.close(writing)
     pipes.append(reading)
+os.close(starting)
 print([os.read(pipe, 100).decode() for pipe in pipes], flush=True)
 os._exit(0)
 """

@@ -99,7 +99,7 @@ def test_a_queue_that_hangs_is_started_again(start, desk):
     os.killpg(before, signal.SIGSTOP)
     later = desk.enqueue("later")
     worker.wait_for("again: nothing has run for")
-    assert desk.seconds_until_done(later) < 30
+    assert desk.seconds_until_done(later) < 120
     desk.settle(worker)
     assert before not in children(worker.process.pid)
 
@@ -193,7 +193,7 @@ def test_two_long_jobs_do_not_delay_a_quick_one(start, desk):
     for number in range(3):
         desk.enqueue(f"long {number}", queue="long", chunks=ENDLESS)
     assert wait_until(lambda: sorted(states()) == ["queued", "running", "running"], within_s=60)
-    assert desk.seconds_until_done(desk.enqueue("quick")) < 30
+    assert desk.seconds_until_done(desk.enqueue("quick")) < 120
 
 
 def test_check_worker_is_content_only_where_a_worker_runs_tasks(start, desk):
@@ -225,21 +225,25 @@ def test_worker_does_not_pool_even_where_the_environment_says_so():
 def test_plain_pool_mixes_up_the_answers_of_forked_processes(tmp_path):
     """Two forks ask one pool for their own number; both getting only their own would mean psycopg got better."""
     program = f"""
-import os, sys, psycopg_pool
+import os, sys, time, psycopg_pool
 pool = psycopg_pool.ConnectionPool({os.environ["DATABASE_URL"]!r}, min_size=1, max_size=1, open=True)
 pool.wait()
-children = []
+children, (waiting, starting) = [], os.pipe()
 for number in (1, 2):
     children.append(os.fork())
     if not children[-1]:
+        os.close(starting)
+        os.read(waiting, 1)  # until both are there: who is alone at it gets only his own answers
+        until = time.monotonic() + 3
         try:
             with pool.connection() as connection:
-                for _ in range(300):
+                while time.monotonic() < until:
                     answer = connection.execute("SELECT %s::int", (number,), prepare=False).fetchone()[0]
                     assert answer == number, "mixed up"
             os._exit(0)
         except BaseException:
             os._exit(1)
+os.close(starting)
 sys.stdout.write("right" if all(os.waitpid(child, 0)[1] == 0 for child in children) else "wrong")
 os._exit(0)
 """

@@ -351,7 +351,7 @@ def race(*actions):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join()
     return raised
 
 
@@ -404,6 +404,6 @@ def test_of_two_people_who_tick_one_step_one_wins_and_the_other_is_told():
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join()
     assert sorted(outcomes) == ["told", "won"]
     assert target.history.count() == 2
