@@ -58,7 +58,8 @@ def plan(rows: QuerySet, values: dict[str, object], by) -> Plan:
     model = rows.model
     if not by.has_perm(f"{model._meta.app_label}.change_{model._meta.model_name}"):
         raise NotAllowed()
-    _check_adviser(model, values, by)
+    if model is Case:
+        _check_people(values, by)
     if any(_is_empty(value) and not may_be_emptied(model, name) for name, value in values.items()):
         raise ImpossibleValue()
     columns = {name: model._meta.get_field(name).attname for name in values}
@@ -94,13 +95,11 @@ def _settled(keys) -> set[int]:
     return set(CaseStep.objects.filter(pk__in=keys).exclude(state=StepState.PENDING).values_list("pk", flat=True))
 
 
-def _check_adviser(model: type[models.Model], values: dict, by) -> None:
-    if model is not Case or "adviser" not in values:
-        return
-    to = values["adviser"]
-    if not by.has_perm("crm.hand_over_case"):
+def _check_people(values: dict, by) -> None:
+    if "adviser" in values and not by.has_perm("crm.hand_over_case"):
         raise NotAllowed()
-    if to is None or not workflow.takers().filter(pk=to.pk).exists():
+    given = {values[name].pk for name in workflow.GIVEN_TO if values.get(name)}
+    if values.get("adviser", given) is None or workflow.takers().filter(pk__in=given).count() < len(given):
         raise CannotTakeCase()
 
 

@@ -10,7 +10,7 @@ import functools
 from collections.abc import Iterable, Iterator
 
 from django.db import transaction
-from django.db.models import F, OuterRef, Prefetch, QuerySet, Subquery
+from django.db.models import F, OuterRef, Prefetch, Q, QuerySet, Subquery
 
 from crm import deadlines, notices, roles
 from crm.choices import ACTIVE_STATUSES, CaseStatus, NoticeKind, StepState
@@ -31,6 +31,8 @@ from crm.models.cases import REFERENCE_PREFIX
 from crm.models.steps import UNDERWRITING
 
 CHUNK = 500
+# Who works on a case.
+GIVEN_TO = ("adviser", "stand_in")
 STORED = ("status", "current_step_id", "next_deadline")
 # How a case ends without its steps, and the right that it takes.
 ENDED_BY = {CaseStatus.DECLINED: "reject_case", CaseStatus.WITHDRAWN: "withdraw_case"}
@@ -78,9 +80,13 @@ def blocking_step(step: CaseStep, steps: Iterable[CaseStep]) -> CaseStep | None:
     return min(earlier, key=lambda each: (each.step.number, each.step_id), default=None)
 
 
+def may_take() -> Q:
+    """The condition on users that a case may be given to them, to keep or to stand in for its adviser."""
+    return roles.holders("change_case") & Q(is_active=True, is_staff=True)
+
+
 def takers() -> QuerySet[User]:
-    """Whom a case may be given to."""
-    return User.objects.filter(roles.holders("change_case"), is_active=True, is_staff=True)
+    return User.objects.filter(may_take())
 
 
 def handed_over(case: Case, to: User) -> dict[str, User | None]:

@@ -117,6 +117,10 @@ class FieldsMixin:
         rows = visible(rows, request.user)
         if self.admin_site.is_registered(rows.model):
             rows = self.admin_site.get_model_admin(rows.model).for_choices(rows)
+        return self.allowed_choices(rows, db_field.name)
+
+    def allowed_choices(self, rows, name: str):
+        """What may be chosen for a field; what is stored in it may stay. Lists and autocompletes ask for it."""
         return rows
 
 
@@ -328,7 +332,11 @@ class ChoicesView(AutocompleteJsonView):
     """Rows of an autocomplete under the name that people know them by."""
 
     def get_queryset(self):
-        return self.model_admin.for_choices(super().get_queryset())
+        rows = self.model_admin.for_choices(super().get_queryset())
+        source = self.source_field.model
+        if not self.admin_site.is_registered(source):
+            return rows
+        return self.admin_site.get_model_admin(source).allowed_choices(rows, self.source_field.name)
 
     def serialize_result(self, obj, to_field_name):
         return {**super().serialize_result(obj, to_field_name), "text": choice_label(obj)}

@@ -29,6 +29,7 @@ from crm.admin.parts import (
 from crm.admin.past import PastListMixin
 from crm.admin.ui import ChoicesDropdownFilter, RelatedDropdownFilter, display
 from crm.encryption import encrypted_names
+from crm.exceptions import CannotTakeCase
 from crm.models import Case, CaseStep, Client, Note
 
 SHOWN_STATE = {"done": "done", "not_applicable": "na"}
@@ -179,6 +180,14 @@ class CaseAdmin(BulkEditMixin, PastListMixin, ImportAdminMixin, ExportAdminMixin
         return queryset.select_related("client").only("reference", "client__reference", "client__full_name")
 
     # --- The page ---
+
+    def formfield_for_foreignkey(self, db_field, request, **kwargs):
+        if db_field.name in workflow.GIVEN_TO:
+            kwargs["error_messages"] = {"invalid_choice": CannotTakeCase.message}
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def allowed_choices(self, rows, name: str):
+        return rows.filter(workflow.may_take()) if name in workflow.GIVEN_TO else rows
 
     def get_inlines(self, request, obj):
         return self.inlines if obj else ()

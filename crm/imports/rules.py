@@ -38,15 +38,12 @@ class Rules:
         return self.of_person(name, value) or (self.refusal("hand_over_case") if name == "adviser" else "")
 
     def of_person(self, name: str, value: object) -> str:
-        if name == "adviser" and value is not None and value.pk not in self.takers:
-            return str(CannotTakeCase())
-        if name == "stand_in" and value is not None and not (value.is_active and value.is_staff):
-            return _("This user no longer works here.")
-        return ""
+        is_given = name in workflow.GIVEN_TO and value is not None
+        return str(CannotTakeCase()) if is_given and value.pk not in self.takers else ""
 
     def of_new_case(self, status: str, fields: dict[str, object], on: datetime.date) -> Iterator[tuple[str, str]]:
         """Field and reason of whatever a new case may not begin with. `status` is open or one of workflow.ENDED_BY."""
-        for name in ("adviser", "stand_in"):
+        for name in workflow.GIVEN_TO:
             if refusal := self.of_person(name, fields.get(name)):
                 yield name, refusal
         reason, day = fields.get("rejection_reason", ""), fields.get("decided_on")

@@ -13,6 +13,7 @@ from django.utils import timezone
 from crm import models, roles, workflow
 from crm.admin.merging import VERSIONS
 from crm.choices import CaseStatus, NoteKind
+from crm.exceptions import CannotTakeCase
 from crm.tests import factories
 from crm.tests.admin.rows import as_now
 
@@ -65,6 +66,55 @@ def test_a_new_case_gets_its_15_steps(adviser, client):
     assert answer.url == change(case)
     assert (case.steps.count(), case.current_step.number) == (15, 1)
     assert (case.opened_on, case.loan_amount_czk) == (datetime.date(2026, 3, 2), Decimal("1234567.50"))
+
+
+def works_here_no_more(**fields):
+    return factories.make_user(is_active=False, **fields)
+
+
+def only_looks(**fields):
+    return factories.make_user(roles.AUDITOR, **fields)
+
+
+NO_TAKERS = pytest.mark.parametrize("make_other", [works_here_no_more, only_looks])
+
+
+@NO_TAKERS
+def test_a_new_case_is_given_to_nobody_who_may_not_change_cases(make_other, adviser, client):
+    factories.make_catalogue()
+    client.force_login(adviser)
+    data = {"client": factories.make_client().pk, "adviser": make_other().pk, "opened_on": "2026-03-02"}
+    answer = client.post(f"{LIST}add/", data)
+    assert answer.context["adminform"].form.errors == {"adviser": [str(CannotTakeCase())]}
+    assert not models.Case.objects.exists()
+
+
+@NO_TAKERS
+def test_nobody_stands_in_who_may_not_change_cases(make_other, case, adviser, client):
+    client.force_login(adviser)
+    answer = client.post(change(case), posted(client, case, stand_in=make_other().pk))
+    assert answer.context["adminform"].form.errors == {"stand_in": [str(CannotTakeCase())]}
+
+
+@NO_TAKERS
+def test_who_stands_in_already_stays_whatever_he_may_do_now(make_other, case, adviser, client):
+    other = make_other()
+    models.Case.objects.filter(pk=case.pk).update(stand_in=other)
+    client.force_login(adviser)
+    assert client.post(change(case), posted(client, case, proposed_terms="Fixed.")).status_code == 302
+    case.refresh_from_db()
+    assert (case.stand_in, case.proposed_terms) == (other, "Fixed.")
+
+
+@pytest.mark.parametrize("field", workflow.GIVEN_TO)
+def test_whoever_may_not_change_cases_is_offered_for_none(field, adviser, client):
+    for make in (works_here_no_more, only_looks):
+        make(last_name="Nováková")
+    anna = factories.make_user(last_name="Nováková", first_name="Anna")
+    client.force_login(adviser)
+    asked = {"term": "nov", "app_label": "crm", "model_name": "case", "field_name": field}
+    found = client.get(reverse("admin:autocomplete"), asked).json()["results"]
+    assert [choice["id"] for choice in found] == [str(anna.pk)]
 
 
 def test_saving_the_page_unchanged_changes_nothing(case, adviser, client):

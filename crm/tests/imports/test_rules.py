@@ -64,10 +64,10 @@ def test_nobody_who_left_or_only_reads_gets_a_case(client_row, adviser, auditor)
     assert Case.history.count() == 1 and history_count() > before
 
 
-def test_nobody_who_left_stands_in(client_row):
-    left = make_user(is_active=False)
-    assert refused(new_case(client_row, stand_in=left.username)) == [("stand_in", left.username)]
-    assert refused(change(make_case(client_row), stand_in=left.username)) == [("stand_in", left.username)]
+def test_nobody_who_left_or_only_reads_stands_in(client_row, auditor):
+    for user in (make_user(is_active=False), auditor):
+        assert refused(new_case(client_row, stand_in=user.username)) == [("stand_in", user.username)]
+        assert refused(change(make_case(client_row), stand_in=user.username)) == [("stand_in", user.username)]
 
 
 def test_who_is_given_a_case_stands_in_for_it_no_more_and_that_is_told(client_row, adviser):
