@@ -160,3 +160,29 @@ class BackupFolderUnusable(CrmError):
     message = _(
         "The folder of backups %(folder)s cannot be written: %(why)s. Give it to the user of this program, or set BACKUP_DIR to another one."
     )
+
+
+class BackupDiffers(CrmError):
+    message = _("What came out of the backup is not what went in: %(tables)s. Take another backup.")
+
+
+class OtherEngine(CrmError):
+    message = _("%(file)s is of %(made)s and cannot go into %(target)s.")
+
+
+class KeyMissing(CrmError):
+    message = _(
+        "%(file)s was written with the key %(fingerprint)s, which %(name)s does not hold. Set that key, then try again."
+    )
+
+
+class TargetInUse(CrmError):
+    message = _("The database to restore into is in use (%(why)s). Stop web and worker, then try again.")
+
+
+class TargetNotEmpty(CrmError):
+    message = _("The database to restore into is not empty. With --yes it is replaced, after a safety backup of it.")
+
+
+class RestoreFailed(CrmError):
+    message = _("The backup could not be restored, and nothing was changed: %(why)s")

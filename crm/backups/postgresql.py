@@ -160,6 +160,33 @@ def tables(cursor, schema: str = SCHEMA) -> dict[str, dict]:
     return {name: _digest(cursor, schema, name, columns) for name, columns in _columns(cursor, schema).items()}
 
 
+def names(cursor, schema: str = SCHEMA) -> list[str]:
+    return list(_columns(cursor, schema))
+
+
+def other_sessions(cursor) -> int:
+    """Of this role, or of whoever is at a table of ours."""
+    cursor.execute(
+        """
+        SELECT count(*) FROM pg_stat_activity AS a
+        WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.backend_type = 'client backend'
+        AND (a.usename = current_user OR EXISTS (
+            SELECT FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE l.pid = a.pid AND l.locktype = 'relation' AND n.nspname = %s))
+        """,
+        [SCHEMA],
+    )
+    return cursor.fetchone()[0]
+
+
+def silent_s(cursor) -> float | None:
+    """Since a worker's last beat; None where there never was one."""
+    if "crm_heartbeat" not in names(cursor):
+        return None
+    cursor.execute("SELECT extract(epoch FROM now() - max(at))::float FROM crm_heartbeat")
+    return cursor.fetchone()[0]
+
+
 def use_settings(cursor) -> None:
     """For the rest of the transaction."""
     for name, value in SETTINGS.items():
@@ -298,10 +325,24 @@ class _Script:
             held += block
 
 
-def clear(cursor: psycopg.Cursor, schema: str = SCHEMA) -> None:
-    """Drops whatever is in the schema but what belongs to an extension. Waits a minute for who is at it, then raises
+def settle(cursor: psycopg.Cursor, schema: str = SCHEMA) -> None:
+    """After a load, for what comes in the same transaction: no constraint waits for its end, since nothing could alter a table
+    then; and the planner knows the tables."""
+    cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    tables = sql.SQL(", ").join(sql.Identifier(schema, name) for name in names(cursor, schema))
+    cursor.execute(sql.SQL("ANALYZE {}").format(tables))
+
+
+def take(cursor: psycopg.Cursor, tables: list[str]) -> None:
+    """From here to the end of the transaction nobody else reads or writes them. Waits a minute for who is at one, then raises
     psycopg's LockNotAvailable."""
     cursor.execute("SELECT set_config('lock_timeout', %s, true)", [f"{PATIENCE_S}s"])
+    named = sql.SQL(", ").join(sql.Identifier(SCHEMA, name) for name in tables)
+    cursor.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(named))
+
+
+def clear(cursor: psycopg.Cursor, schema: str = SCHEMA) -> None:
+    """Drops whatever is in the schema but what belongs to an extension."""
     cursor.execute(
         """
         WITH extended AS (SELECT classid, objid FROM pg_depend WHERE deptype = 'e'), things AS (

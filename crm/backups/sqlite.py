@@ -5,6 +5,7 @@ The live file is only ever opened by SQLite: closing any other descriptor of it 
 import contextlib
 import hashlib
 import os
+import shutil
 import sqlite3
 import uuid
 from collections.abc import Iterator
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from django.db import connection
+from django.utils.translation import gettext as _
 
-from crm.exceptions import DumpFailed
+from crm.exceptions import DumpFailed, LoadFailed, TargetInUse
 
 BLOCK = 1 << 20
 ROWS = 1_000
@@ -92,8 +94,12 @@ class Snapshot:
 def tables(cursor) -> dict[str, dict]:
     """Of each table the number of its rows and a digest of their values, in the order that the file has them in. The
     counters of keys are a table too."""
-    names = cursor.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
-    return {name: _digest(cursor, name) for (name,) in names}
+    return {name: _digest(cursor, name) for name in names(cursor)}
+
+
+def names(cursor) -> list[str]:
+    rows = cursor.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
+    return [name for (name,) in rows]
 
 
 def _digest(cursor, table: str) -> dict:
@@ -121,3 +127,78 @@ def load(target: Path | str, source: BinaryIO) -> None:
             file.write(block)
         file.flush()
         os.fsync(file.fileno())
+
+
+def check(reader: sqlite3.Connection) -> None:
+    """The file's own structure. Raises LoadFailed."""
+    try:
+        [(said,), *_others] = reader.execute("PRAGMA integrity_check(1)").fetchall()
+    except sqlite3.DatabaseError as error:
+        said = type(error).__name__
+    if said != "ok":
+        raise LoadFailed(why=said)
+
+
+# --- In another's place ---
+
+
+@contextlib.contextmanager
+def alone(path: Path | str) -> Iterator["Alone"]:
+    """Of a file that is there and that no other process has open. Raises TargetInUse where one has: every process of ours keeps
+    the write-ahead log, and a file that is open somewhere cannot be taken out of that."""
+    own = opened(path)
+    try:
+        own.execute("PRAGMA busy_timeout = 0")
+        found = Alone(own, Path(path))
+        found.be_alone()
+        own.execute("PRAGMA journal_mode=WAL")
+        yield found
+    finally:
+        own.close()
+
+
+class Alone:
+    def __init__(self, own: sqlite3.Connection, path: Path):
+        self._own, self._path, self._version = own, path, None
+
+    def be_alone(self) -> None:
+        try:
+            self._own.execute("PRAGMA journal_mode=DELETE").fetchall()
+            self._own.execute("BEGIN EXCLUSIVE")
+            self._own.execute("ROLLBACK")
+        except sqlite3.OperationalError as error:
+            raise TargetInUse(why=_("another process has it open")) from error
+
+    def remember(self) -> None:
+        """From here on nobody may write."""
+        self._version = self._own.execute("PRAGMA data_version").fetchone()
+
+    def tables(self) -> dict[str, dict]:
+        return tables(self._own)
+
+    def replace_by(self, new: Path) -> None:
+        """At once, and for good when it returns. Raises TargetInUse, and then nothing has changed."""
+        self.be_alone()
+        self._own.execute("BEGIN EXCLUSIVE")
+        if self._own.execute("PRAGMA data_version").fetchone() != self._version:
+            raise TargetInUse(why=_("it was written to since its safety backup"))
+        put(new, self._path)
+
+
+def put(new: Path, target: Path) -> None:
+    """`new` is a database that nobody has open."""
+    with contextlib.closing(opened(new)) as own:
+        own.execute("PRAGMA journal_mode=DELETE").fetchall()
+    if target.exists():
+        shutil.copymode(target, new)
+    sync(new)
+    new.replace(target)
+    sync(target.parent)
+
+
+def sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
