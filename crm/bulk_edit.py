@@ -116,7 +116,7 @@ def carry_out(
     """Writes the plan that somebody has `seen`, in one transaction and one operation. Raises ChangedSincePreview where
     the plan of this moment, made with the rows locked, is another."""
     model = rows.model
-    detail = {"filter": filtered_by, "fields": sorted(values)}
+    detail = {"list": model._meta.model_name, "filter": filtered_by, "fields": sorted(values)}
     with operation(user=by, kind=AuditKind.BULK_EDIT, reason=reason, detail=detail), transaction.atomic():
         keys = list(rows.visible_to(by).order_by("pk").values_list("pk", flat=True)[: MOST_ROWS + 1])
         if model is CaseStep:  # the case first, as crm.workflow does

@@ -4,12 +4,15 @@ looked at. What an entry was about is told by crm.audit.trail, what a row change
 import datetime
 import uuid
 
+from django.apps import apps
 from django.contrib import admin
+from django.contrib.admin.views.main import SEARCH_VAR
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
+from django.db import models
 from django.db.models import Exists, OuterRef
 from django.forms import Media
-from django.http import Http404
+from django.http import Http404, QueryDict
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
@@ -19,9 +22,9 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from crm import values
-from crm.admin import badges
+from crm.admin import badges, filter_words
 from crm.admin.base import STYLES, ReadOnlyAdmin, require
-from crm.admin.exports import ExportAdminMixin
+from crm.admin.exports import ExportAdminMixin, filters_of
 from crm.admin.filters import DateRange
 from crm.admin.paging import CrmChangeList
 from crm.admin.ui import ChoicesDropdownFilter, DropdownFilter, display
@@ -226,7 +229,7 @@ def operation_page(request, operation_id, site):
         "media": Media(css=STYLES),
         "entry": entry,
         "operation_id": operation_id,
-        "facts": _facts(entry),
+        "facts": _facts(entry, request.user),
         "events": [_event(each) for each in events[:MOST_EVENTS]],
         "more_events": len(events) > MOST_EVENTS,
         "tabs": _tabs(counts, chosen if chosen in counts else ""),
@@ -256,9 +259,14 @@ def _of_before_the_trail(operation_id, user) -> AuditEntry | None:
     return None
 
 
-def _facts(entry) -> list[tuple[str, str]]:
+def _facts(entry, reader) -> list[tuple[str, str]]:
     detail = detail_of(entry)
-    told = [(_DETAILS[name], _shown(value)) for name, value in detail.items() if name in _DETAILS and value]
+    model = _list_of(detail)
+    told = [
+        (_DETAILS[name], _told(name, value, model, reader))
+        for name, value in detail.items()
+        if name in _DETAILS and value
+    ]
     return [
         (gettext("When"), values.moment(entry.at)),
         (gettext("Who"), entry.user_name or "–"),
@@ -279,6 +287,34 @@ _DETAILS = {
     "rows": _("Rows"),
     "fields": _("Fields"),
 }
+
+
+def _list_of(detail: dict) -> type[models.Model] | None:
+    try:
+        return apps.get_model("crm", str(detail.get("list")))
+    except LookupError:
+        return None
+
+
+def _told(name: str, value, model: type[models.Model] | None, reader) -> str:
+    """In the words of the list that it was about, where that is known."""
+    if model is None:
+        return _shown(value)
+    if name == "filter" and isinstance(value, dict):
+        return "; ".join(filter_words.words(model, value, reader))
+    if name == "filter" and isinstance(value, str):
+        return "; ".join(_words(model, value, reader))
+    if name in ("columns", "fields") and isinstance(value, list):
+        return ", ".join(filter_words.named(model, str(each)) for each in value)
+    return _shown(value)
+
+
+def _words(model: type[models.Model], address: str, reader) -> list[str]:
+    """Of a list's address, which says what was searched for too."""
+    filtered, searched = filters_of(address), QueryDict(address).get(SEARCH_VAR)
+    filtered.pop(filter_words.SEARCH, None)
+    words = filter_words.words(model, filtered, reader)
+    return [*words, f"{gettext('search')}: {searched}"] if searched else words
 
 
 def _shown(value) -> str:

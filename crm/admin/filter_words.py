@@ -33,6 +33,11 @@ def words(model: type[models.Model], filtered_by: dict, user) -> list[str]:
     return [_told(model, name, filtered_by[name], specs.get(name)) for name in names]
 
 
+def named(model: type[models.Model], name: str) -> str:
+    """A column of the list's export, or a field of it."""
+    return _label(model, name)[0]
+
+
 def _specs(model, filtered_by: dict, user) -> dict:
     """The list's filters by the parameters that they read."""
     request = HttpRequest()

@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from crm import imports, jobs, models, roles, tasks
+from crm import bulk_edit, imports, jobs, models, roles, tasks
 from crm.admin import exports as pages
 from crm.audit import events, trail, verifying
 from crm.choices import AuditKind, Source
@@ -341,8 +341,37 @@ def test_an_event_has_a_page_too(browse, manager, bob):
     with operation(Source.ADMIN, user=bob) as done:
         events.enter(AuditKind.EXPORT, detail={"list": "client", "rows": 3, "columns": ["email", "phone"]})
     content = browse(manager).get(page(done.id)).content.decode()
-    for text in ("Export", "clients · 3 rows", "email, phone", "Bob Novák"):
+    for text in ("Export", "clients · 3 rows", "E-mail, Phone", "Bob Novák"):
         assert text in content
+
+
+def test_an_exports_filter_and_columns_are_told_in_the_words_of_its_list(browse, manager, bob):
+    filtered = {"adviser": str(bob.pk), "status__exact": "open", "search": True}
+    with operation(Source.ADMIN, user=bob) as done:
+        detail = {"list": "case", "filter": filtered, "columns": ["reference", "loan_amount_czk"]}
+        events.enter(AuditKind.EXPORT, detail=detail)
+    facts = dict(browse(manager).get(page(done.id)).context["facts"])
+    assert facts["Filter"] == "Status: Open; Adviser: Bob Novák; search"
+    assert facts["Columns"] == "Reference, Loan amount (CZK)"
+
+
+def test_a_bulk_edits_filter_and_fields_are_told_in_the_words_of_its_list(browse, manager, bob, catalogue):
+    case = factories.make_case(factories.make_client("Alice Nováková"), adviser=bob)
+    rows, values = Case.objects.all(), {"term_months": 240}
+    seen = bulk_edit.plan(rows, values, manager).seen
+    address = f"adviser={bob.pk}&status__exact=open&q=Alice&p=2"
+    bulk_edit.carry_out(rows, values, manager, seen=seen, now=timezone.now(), filtered_by=address)
+    facts = dict(browse(manager).get(page(case.history.first().operation_id)).context["facts"])
+    assert facts["Filter"] == "Status: Open; Adviser: Bob Novák; search: Alice"
+    assert facts["Fields"] == "Term (months)"
+
+
+@pytest.mark.parametrize("named", [{}, {"list": "gone"}])
+def test_a_filter_of_no_list_is_told_as_it_is_kept(browse, manager, bob, named):
+    with operation(Source.ADMIN, user=bob) as done:
+        events.enter(AuditKind.EXPORT, detail={**named, "filter": {"status__exact": "open"}, "columns": ["email"]})
+    facts = dict(browse(manager).get(page(done.id)).context["facts"])
+    assert (facts["Filter"], facts["Columns"]) == ("status__exact = open", "email")
 
 
 def test_more_events_than_a_page_holds_are_a_list_away(browse, manager, bob, monkeypatch):
