@@ -73,6 +73,14 @@ class History(HistoricalRecords):
             field.db_index = name in ("case", "client")
         return fields
 
+    def get_extra_fields(self, model, fields):
+        """With columns of its own: simple-history gives one field to all histories, and an update of it then writes into
+        the table of the last one."""
+        found = super().get_extra_fields(model, fields)
+        for name in ("history_user_id", "history_change_reason"):
+            found[name] = copy.copy(found[name])
+        return found
+
     def get_meta_options(self, model):
         name = model._meta.model_name
         indexes = [

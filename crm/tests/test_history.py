@@ -44,6 +44,13 @@ def change(client):
     client.save()
 
 
+@pytest.mark.parametrize("model", [*CrmModel.__subclasses__(), User], ids=lambda model: model.__name__)
+def test_a_history_has_columns_of_its_own(model):
+    """Django writes an update of another model's field into the table of that one."""
+    history = model.history.model
+    assert {field.model for field in history._meta.concrete_fields} == {history}
+
+
 # --- Who ---
 
 
