@@ -126,6 +126,12 @@ class RiskLevel(TextChoices):
     HIGH = "high", _("High")
 
 
+class ErasureScope(TextChoices):
+    """Of what the erasure ledger tells."""
+
+    CLIENT = "client", _("Client")
+
+
 class Source(TextChoices):
     ADMIN = "admin", _("Admin")
     IMPORT = "import", _("Import")
@@ -153,6 +159,7 @@ class AuditKind(TextChoices):
     PASSWORD = "password", _("Password set")
     PERMISSIONS = "permissions", _("Permissions changed")
     REFUSED = "refused", _("Access refused")
+    ERASURE = "erasure", _("Erasure")
 
 
 # Of these an operation has one line, and history rows.

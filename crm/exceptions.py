@@ -186,3 +186,25 @@ class TargetNotEmpty(CrmError):
 
 class RestoreFailed(CrmError):
     message = _("The backup could not be restored, and nothing was changed: %(why)s")
+
+
+class StillActive(CrmError):
+    message = _(
+        "The client's relationship with the office is not over: %(cases)s. Finish, reject or withdraw that first."
+    )
+
+
+class ClientRestricted(CrmError):
+    message = _("The client's record is restricted and stays as it is.")
+
+
+class AlreadyErased(CrmError):
+    message = _("Client %(client)s was erased already.")
+
+
+class AlreadyRestricted(CrmError):
+    message = _("Client %(client)s is restricted already, and is erased after %(day)s.")
+
+
+class NotALedger(CrmError):
+    message = _("Line %(line)s is none of an erasure ledger (%(why)s), so nothing of it was taken.")

@@ -121,6 +121,7 @@ SCHEDULES = {
         Schedule("send_weekly_report", _("Weekly report"), Clock(datetime.time(9), weekday=1), 6 * DAY, QueueName.LONG),
         Schedule("seal_audit", _("Seal the history"), Every(60), HOUR, QueueName.LONG, _has_audit_key),
         Schedule("verify_audit", _("Verify the seals"), Clock(datetime.time(5)), DAY, QueueName.LONG, _has_audit_key),
+        Schedule("erase_due", _("Erase whose time is over"), Clock(datetime.time(3)), DAY, QueueName.LONG),
         Schedule("send_exports", _("Regular exports"), Every(5), 15 * MINUTE),
         Schedule("tidy_jobs", _("Tidy up after jobs"), Clock(datetime.time(4, 30)), DAY),
     )

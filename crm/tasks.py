@@ -4,7 +4,7 @@ import datetime
 
 from django.utils import timezone
 
-from crm import jobs, notifications, outbox, radar, schedules, weekly
+from crm import jobs, notifications, outbox, privacy, radar, schedules, weekly
 from crm.audit import sealing, verifying
 from crm.exceptions import AuditNotWhole
 from crm.exports import regular, waiting
@@ -68,6 +68,10 @@ def verify_audit(progress: jobs.Progress) -> dict:
     return {"rows": found.rows}
 
 
+def erase_due(progress: jobs.Progress) -> dict:
+    return privacy.erase_due(timezone.now(), progress)
+
+
 def make_export(progress: jobs.Progress) -> dict:
     return waiting.make(progress)
 
@@ -103,6 +107,7 @@ JOBS = {
         send_weekly_report,
         seal_audit,
         verify_audit,
+        erase_due,
         make_export,
         send_exports,
         check_import,

@@ -17,6 +17,7 @@ from crm.choices import ACTIVE_STATUSES, CaseStatus, NoticeKind, StepState
 from crm.exceptions import (
     CannotTakeCase,
     CaseNotActive,
+    ClientRestricted,
     EarlierStepsPending,
     ImpossibleValue,
     NotAllowed,
@@ -183,8 +184,10 @@ def start_client(client: Client, *, by) -> Client:
 
 @verb
 def start_case(case: Case, *, by) -> Case:
-    """Saves an unsaved case with the catalogue's steps. Raises NotAllowed."""
+    """Saves an unsaved case with the catalogue's steps. Raises NotAllowed, ClientRestricted."""
     _require(by, "add_case")
+    if case.client.is_restricted:
+        raise ClientRestricted()
     lock_references(REFERENCE_PREFIX)
     steps = plan_steps(case, Step.objects.filter(is_active=True))
     settle(case, steps)

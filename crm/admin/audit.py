@@ -48,6 +48,7 @@ COLOURS = {
     AuditKind.LOGIN_FAILED: "overdue",
     AuditKind.LOCKOUT: "overdue",
     AuditKind.REFUSED: "overdue",
+    AuditKind.ERASURE: "overdue",
     AuditKind.PASSWORD: "soon",
     AuditKind.PERMISSIONS: "soon",
     AuditKind.EXPORT: "soon",

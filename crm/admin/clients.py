@@ -15,6 +15,7 @@ from crm.admin.exports import ExportAdminMixin
 from crm.admin.filters import CitizenshipFilter, DateRange
 from crm.admin.imports import ImportAdminMixin
 from crm.admin.past import PastMixin
+from crm.admin.privacy import ErasureMixin
 from crm.admin.timeline import TimelineMixin
 from crm.admin.ui import display
 from crm.models import Case, Client, Consent, FinanceItem, Identification
@@ -71,7 +72,7 @@ class ClientCaseInline(CrmTabularInline):
 
 
 @admin.register(Client)
-class ClientAdmin(BulkEditMixin, TimelineMixin, PastMixin, ImportAdminMixin, ExportAdminMixin, CrmAdmin):
+class ClientAdmin(ErasureMixin, BulkEditMixin, TimelineMixin, PastMixin, ImportAdminMixin, ExportAdminMixin, CrmAdmin):
     list_display = ("reference", "name", "cases", "updated_at")
     list_display_links = ("reference", "name")
     list_encrypted = ("full_name",)
@@ -85,7 +86,7 @@ class ClientAdmin(BulkEditMixin, TimelineMixin, PastMixin, ImportAdminMixin, Exp
     search_help_text = _("Name, e-mail, phone, birth number, document or business id, reference")
     ordering = ("-reference",)
     readonly_fields = ("reference", "legacy_id", "restricted_at", "anonymised_at", "created_at", "updated_at")
-    actions_detail = ("timeline", "as_it_was")
+    actions_detail = ("timeline", "as_it_was", "erase")
     bulk_fields = (
         "citizenship", "street", "city", "postal_code", "mailing_address", "employer", "id_document_issuer",
         "id_document_valid_until", "retention_until", "note",

@@ -28,6 +28,7 @@ from crm.models import (
     Consent,
     Document,
     DocumentType,
+    Erasure,
     ExportRun,
     ExportSchedule,
     FinanceItem,
@@ -121,6 +122,7 @@ def sidebar(request):
                 (_plural(AuditSeal), "verified", AuditSeal),
                 (_plural(AuditCheck), "fact_check", AuditCheck),
                 (_("Recycle bin"), "restore_from_trash", RECYCLE_BIN),
+                (_plural(Erasure), "person_off", Erasure),
             ],
         ),
         (

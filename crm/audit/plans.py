@@ -35,6 +35,7 @@ INACTIVE = _("Its adviser of then takes no cases any more.")
 DECIDED = _("Its case stays as it was decided.")
 BY_ACTION = _("A status changes by its own actions: complete, reopen, approve, reject, withdraw.")
 ORDER = _("The order of steps is changed on a step's own page.")
+ERASED = _("What was restricted or erased as the law asks stays so.")
 
 BY_HAND = {
     User: ACCOUNT,
@@ -311,6 +312,8 @@ def _check(made: Plan, user) -> None:
             continue
         _check_rights(part, user)
         _check_standing(part)
+        if model is Client:
+            _check_erased(part)
     _check_fields(made, user)
     for model in parents_first():
         if part := made.parts.get(model):
@@ -347,6 +350,13 @@ def _check_standing(part: Part) -> None:
     part.drop(part.reverts.keys() - standing, GONE)
     part.drop(part.restores.keys() & standing, HERE)
     part.deletes = [key for key in part.deletes if key in standing]
+
+
+def _check_erased(clients: Part) -> None:
+    clients.keep(clients.reverts, {"restricted_at", "anonymised_at"}, ERASED)
+    for keys in itertools.batched([*clients.deletes, *clients.reverts], CHUNK):
+        erased = Client.objects.filter(pk__in=keys).exclude(anonymised_at=None).order_by()
+        clients.drop(erased.values_list("pk", flat=True), ERASED)
 
 
 def _check_fields(made: Plan, user) -> None:

@@ -109,7 +109,10 @@ def _cases_of(client_id: int, user) -> Cases:
     newer = history.filter(id=OuterRef("id"), history_id__gt=OuterRef("history_id"))
     last_here = history.filter(~Exists(newer.filter(client_id=client_id)), client_id=client_id)
     moved = newer.order_by("history_id").values("history_date")[:1]
-    return _seen(dict(last_here.annotate(moved_at=Subquery(moved)).values_list("id", "moved_at")), user)
+    found = dict(last_here.annotate(moved_at=Subquery(moved)).values_list("id", "moved_at"))
+    if any(found.values()) and Client.objects.filter(pk=client_id).exclude(anonymised_at=None).exists():
+        found = {key: until for key, until in found.items() if until is None}  # the other client's own by now
+    return _seen(found, user)
 
 
 def _cases_as_party(client_id: int, user) -> Cases:

@@ -173,6 +173,12 @@ def _permissions(detail):
     return [roles.LABELS.get(detail.get("name"), detail.get("name")), group.get(detail.get("group")), " ".join(parts)]
 
 
+def _erasure(detail):
+    """`C-000012 · restricted until 2036-03-02`."""
+    until = detail.get("until")
+    return [detail.get("reference"), _("restricted until %s") % until if until else ""]
+
+
 def _refused(detail):
     return [detail.get("path"), detail.get("address")]
 
@@ -185,4 +191,5 @@ _TOLD = {
     AuditKind.PASSWORD: _password,
     AuditKind.PERMISSIONS: _permissions,
     AuditKind.REFUSED: _refused,
+    AuditKind.ERASURE: _erasure,
 }

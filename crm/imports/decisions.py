@@ -71,10 +71,11 @@ def decide(plan: Plan, reader: RowReader, decisions: Mapping[int, str], user, *,
             continue
         row, client = rows[item.row], clients.get(decisions[item.row].removeprefix(CASE_ONLY))
         has_case = item.case is not None
+        refusal = _("There is no such record among yours.") if client is None else reader.rules.of_client(client)
         if item.row in is_about:
-            has_case = has_case and _has_case(plan, row)
-        elif client is None:
-            reader.report(row, None, _("There is no such record among yours."))
+            has_case = has_case and _has_case(plan, row) and not refusal
+        elif refusal:
+            reader.report(row, None, refusal)
             plan.outcomes[item.row] = Outcome.ERROR
         else:
             plan.outcomes[item.row] = Outcome.SKIP

@@ -71,9 +71,12 @@ def check(content: bytes, file_name: str, *, on=None, progress=unwatched) -> Old
     accounts = {each["pk"]: storable(each["fields"].get("username")) for each in records.pop("user", [])}
     cases: dict[str, Case] = {}
     caseless: set[str] = set()
+    restricted: set[str] = set()
     for keys in batches(list(clients)):
-        here = Case.objects.filter(legacy_id__in=keys).only("pk", "legacy_id", "reference")
+        here = Case.objects.filter(legacy_id__in=keys).select_related("client")
+        here = here.only("pk", "legacy_id", "reference", "client__restricted_at", "client__anonymised_at")
         cases |= {case.legacy_id: case for case in here}
+        restricted |= {case.legacy_id for case in here if case.client.is_restricted}
         caseless.update(Client.objects.filter(legacy_id__in=keys).values_list("legacy_id", flat=True))
     plan.known = {key: case.reference for key, case in cases.items()}
     reader = OlderReader(plan.tell, accounts, on)
@@ -100,7 +103,7 @@ def check(content: bytes, file_name: str, *, on=None, progress=unwatched) -> Old
             key, twin = record["pk"], f"{record['pk']} #{number}"
             plan.tell(key, "pk", key, _("Another client of the dump has the same id."), record=twin)
             plan.outcomes[twin] = Outcome.ERROR
-    older_log.plan_notes(plan, records, clients, cases, accounts)
+    older_log.plan_notes(plan, records, clients, cases, accounts, restricted)
     plan.notices += [notice for name, left in records.items() for notice in _tell_of(name, left)]
     return plan
 

@@ -7,7 +7,7 @@ from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 
 from crm.choices import NoteKind
-from crm.exceptions import CiphertextRefused
+from crm.exceptions import CiphertextRefused, ClientRestricted
 from crm.imports import parsers
 from crm.imports.older_clients import LONGEST_NUMBER, STEP_CODES, cell_of, storable
 from crm.imports.plans import Outcome
@@ -29,9 +29,11 @@ FIRST_OF_SIXTEEN = "Jméno klienta"
 _TAKEN = {"klient", "author", "autor", "user", "krok", "text", "popis", "poznamka", "created", "datum"}
 
 
-def plan_notes(plan, records: dict[str, list[dict]], clients: dict, cases: dict[str, Case], accounts: dict) -> None:
+def plan_notes(
+    plan, records: dict[str, list[dict]], clients: dict, cases: dict[str, Case], accounts: dict, restricted: set[str]
+) -> None:
     """Takes its models out of `records`. Notes that are here already, by the older CRM's id, are left out, so a later
-    dump brings the new ones only."""
+    dump brings the new ones only. Of clients who are `restricted` none is brought."""
     found = [(name, record) for name in SOURCES for record in records.pop(name, [])]
     known = set()
     for batch in batches([_legacy_id(name, record) for name, record in found]):
@@ -48,6 +50,8 @@ def plan_notes(plan, records: dict[str, list[dict]], clients: dict, cases: dict[
             refused = f"{legacy_id} #{len(plan.outcomes)}"
             plan.outcomes[refused] = Outcome.ERROR
             planner.tell(key, name, record, reason, ERROR, refused)
+        elif key in restricted:
+            planner.tell(key, name, record, str(ClientRestricted()), WARNING)
         elif key in cases:
             plan.notes.append(planner.note(name, record, key, cases[key]))
             if plan.outcomes.get(key) == Outcome.SKIP:

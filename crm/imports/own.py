@@ -338,6 +338,9 @@ class _Cases(_Planner):
         if client is None:
             self.refuse(row, self.client, _("A new case needs the reference of one of your clients."))
             return None
+        if refusal := self.reader.rules.of_client(client):
+            self.refuse(row, self.client, refusal)
+            return None
         if not self.is_named(row, client):
             self.refuse(row, self.name, _("The client of this reference has another name."))
             return None

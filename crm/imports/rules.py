@@ -7,7 +7,7 @@ from django.utils.translation import gettext as _
 
 from crm import bulk_edit, workflow
 from crm.audit.plans import OF_THE_WORKFLOW
-from crm.exceptions import CannotTakeCase, CrmError, DayToCome, NotAllowed, ReasonMissing
+from crm.exceptions import CannotTakeCase, ClientRestricted, CrmError, DayToCome, NotAllowed, ReasonMissing
 from crm.models import Case, Client, User
 
 
@@ -29,13 +29,17 @@ class Rules:
 
     def of_change(self, target: Client | Case, name: str, value: object) -> str:
         """Why this field of a stored record does not change; empty if it may."""
-        if getattr(target, "restricted_at", None):
-            return _("The client's record is restricted and stays as it is.")
+        if refusal := self.of_client(target if isinstance(target, Client) else target.client):
+            return refusal
         if name in OF_THE_WORKFLOW.get(type(target), ()):
             return _("This changes by an action on the case, not by an import.")
         if value is None and not bulk_edit.may_be_emptied(type(target), name):
             return _("This value may not be empty.")
         return self.of_person(name, value) or (self.refusal("hand_over_case") if name == "adviser" else "")
+
+    def of_client(self, client: Client) -> str:
+        """Why nothing is written of him or of his cases; empty if it may be."""
+        return str(ClientRestricted()) if client.is_restricted else ""
 
     def of_person(self, name: str, value: object) -> str:
         is_given = name in workflow.GIVEN_TO and value is not None

@@ -10,7 +10,7 @@ from crm.models.messages import MessageLog, MessageText
 from crm.models.notices import Notice, NoticeChoice, NoticeRule
 from crm.models.operations import operation
 from crm.models.presets import ExportChoice, ExportPreset, ExportSchedule
-from crm.models.privacy import Consent, Identification
+from crm.models.privacy import Consent, Erasure, Identification
 from crm.models.reference import Lender, RegulatoryLimit
 from crm.models.runs import BackupRun, ExportPiece, ExportRun, ImportMapping, ImportPiece, ImportRun, KeyCanary
 from crm.models.steps import CaseStep, Step
@@ -18,7 +18,7 @@ from crm.models.users import User
 
 __all__ = [
     "AuditCheck", "AuditEntry", "AuditSeal", "BackupRun", "CalendarFeed", "Case", "CaseParty", "CaseStep", "Client", "Commission", "Consent",
-    "Counter", "CrmModel", "CrmQuerySet", "Document", "DocumentType", "ExportChoice", "ExportPiece", "ExportPreset", "ExportRun", "ExportSchedule", "ExportedClient", "FinanceItem", "Heartbeat", "History",
+    "Counter", "CrmModel", "CrmQuerySet", "Document", "DocumentType", "Erasure", "ExportChoice", "ExportPiece", "ExportPreset", "ExportRun", "ExportSchedule", "ExportedClient", "FinanceItem", "Heartbeat", "History",
     "Identification", "ImportMapping", "ImportPiece", "ImportRun", "JobRun", "JobSchedule", "KeyCanary", "Lender", "MessageLog", "MessageText", "Note", "Notice", "NoticeChoice",
     "NoticeRule", "Property", "RegulatoryLimit", "SealBlock", "SearchToken", "Step", "User", "operation",
 ]  # fmt: skip

@@ -177,14 +177,24 @@ class Client(CrmModel, Stamped):
             models.Index(fields=["created_at"], name="client_created"),
             models.Index(fields=["updated_at"], name="client_updated"),
         ]
-        permissions = [("import_client", "Can import clients"), ("export_client", "Can export clients")]
+        permissions = [
+            ("import_client", "Can import clients"),
+            ("export_client", "Can export clients"),
+            ("erase_client", "Can erase clients"),
+        ]
 
     def __str__(self) -> str:
         return self.reference
 
     @property
+    def is_restricted(self) -> bool:
+        """Kept because the law says so, or erased: nobody writes into it any more."""
+        return bool(self.restricted_at or self.anonymised_at)
+
+    @property
     def display_name(self) -> str:
-        return f"{self.full_name} ({self.reference})"
+        """Whoever was erased has no other name."""
+        return self.reference if self.full_name == self.reference else f"{self.full_name} ({self.reference})"
 
     def save(self, **kwargs):
         written = set(search.INDEXED_FIELDS) & self.changed_fields()

@@ -1,10 +1,10 @@
-"""Consents and the identification that the law against money laundering asks for."""
+"""Consents, the identification that the law against money laundering asks for, and the ledger of erasures."""
 
 from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from crm.choices import ConsentPurpose, IdentificationMethod, RiskLevel
+from crm.choices import ConsentPurpose, ErasureScope, IdentificationMethod, RiskLevel
 from crm.models.base import CrmModel
 from crm.models.cases import OfClientQuerySet
 from crm.models.clients import Client
@@ -57,3 +57,30 @@ class Identification(CrmModel):
 
     def __str__(self) -> str:
         return str(self.get_method_display())
+
+
+class Erasure(models.Model):
+    """What was asked to be erased: ids, scope and times, nothing of the person, so that it may outlive him in every backup.
+    `made_at` is when the record itself was made: after an older backup was put back its id may be given to somebody else.
+    Internal: no history. Rows are written by crm.privacy and never go."""
+
+    scope = models.CharField(_("of what"), max_length=10, choices=ErasureScope)
+    object_id = models.BigIntegerField(_("number"))
+    made_at = models.DateTimeField(_("record made"))
+    asked_at = models.DateTimeField(_("asked for"))
+    # The last day on which the law wants it kept; empty where it never did.
+    kept_until = models.DateField(_("kept until"), null=True, blank=True)
+    erased_at = models.DateTimeField(_("erased"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("erasure")
+        verbose_name_plural = _("erasures")
+        ordering = ["-asked_at", "-pk"]
+        default_permissions = ("view",)
+        constraints = [models.UniqueConstraint(fields=["scope", "object_id", "made_at"], name="erasure_unique")]
+        indexes = [
+            models.Index(fields=["kept_until"], name="erasure_waiting", condition=models.Q(erased_at__isnull=True))
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_scope_display()} {self.object_id}"

@@ -119,6 +119,9 @@ MAKERS = {
     ),
     models.User: factories.make_user,
     models.AuditEntry: _audit_entry,
+    models.Erasure: lambda: models.Erasure.objects.create(
+        scope="client", object_id=next(_numbers), made_at=timezone.now(), asked_at=timezone.now()
+    ),
     models.AuditSeal: lambda: models.AuditSeal.objects.create(number=next(_numbers), rows=3, mac="0" * 64),
     models.AuditCheck: lambda: models.AuditCheck.objects.create(is_whole=True, seals=1, rows=3),
     Group: lambda: Group.objects.create(name=f"group {next(_numbers)}"),
