@@ -57,7 +57,7 @@ class RowProblem:
     def __str__(self) -> str:
         """One line, as the commands print it and the errors file has it."""
         where = gettext("row %(row)s") % {"row": self.row} + (f", {self.column}" if self.column else "")
-        shown = f" “{' '.join(self.value.split())}”" if self.value else ""
+        shown = " " + gettext("“%(value)s”") % {"value": " ".join(self.value.split())} if self.value else ""
         return f"{where}{shown}: {self.reason}"
 
 
