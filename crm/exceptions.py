@@ -208,3 +208,28 @@ class AlreadyRestricted(CrmError):
 
 class NotALedger(CrmError):
     message = _("Line %(line)s is none of an erasure ledger (%(why)s), so nothing of it was taken.")
+
+
+class BackupNotMade(CrmError):
+    """Says what is wrong, and its cure."""
+
+    message = _("No backup was made.")
+
+
+class BackupKeyNotSet(BackupNotMade):
+    message = _(
+        "BACKUP_KEY is not set, so no backup can be made. Make one with python -c 'import secrets; print(secrets.token_hex(32))', set it, and keep a copy outside this machine."
+    )
+
+
+class StoredFileChanged(BackupNotMade):
+    is_final = False
+    message = _(
+        "A stored file changed or vanished while it was read, three times in a row, so no backup was made. Try again when nobody uploads."
+    )
+
+
+class StoredFileUnreadable(BackupNotMade):
+    message = _(
+        "A stored file cannot be read, so no backup was made: %(why)s. Look at the folder or the store of files."
+    )

@@ -12,6 +12,8 @@ from django.utils.translation import gettext_lazy
 
 from project import env
 
+VERSION = "0.1.0"  # as in pyproject.toml
+
 # --- Paths and mode ---
 BASE_DIR = Path(__file__).resolve().parent.parent
 env.load_env_file()

@@ -1,1 +1,1 @@
-"""Backups: the container (archive), the folder of its files (shelf), and which of them go (retention)."""
+"""Backups: the container (archive), the folder of its files (shelf), which of them go (retention), and what is in one (making)."""

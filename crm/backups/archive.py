@@ -80,8 +80,9 @@ class Writer:
         if not self._is_open:
             raise ValueError("A section is open, or all is finished.")
         self._is_open = False
-        with SectionWriter(self._pack, self._zstd) as out:
-            out.write(text.encode())
+        out = SectionWriter(self._pack, self._zstd)
+        out.write(text.encode())
+        out.close()
         self._pack(_TAIL.pack(start, self._packed - start))
         self._seal(self._waiting, is_last=True)
 
@@ -98,15 +99,12 @@ class Writer:
         self._part += 1
 
 
-class SectionWriter(io.RawIOBase):
+class SectionWriter:
     def __init__(self, pack: Callable[[bytes], None], zstd: zstandard.ZstdCompressor):
         self._pack = pack
         self._zstd = zstd.compressobj()
         self.size = 0
         self.digest = hashlib.sha256()
-
-    def writable(self) -> bool:
-        return True
 
     def write(self, data) -> int:
         view = memoryview(data).cast("B")
@@ -118,9 +116,7 @@ class SectionWriter(io.RawIOBase):
         return len(view)
 
     def close(self) -> None:
-        if not self.closed:
-            self._pack(self._zstd.flush())
-        super().close()
+        self._pack(self._zstd.flush())
 
 
 def open_archive(path: Path | str, keys: list[str]) -> "Archive":

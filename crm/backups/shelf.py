@@ -33,19 +33,23 @@ class Kept(NamedTuple):
 def kept() -> list[Kept]:
     """The finished files, oldest first, by what their names say."""
     folder = Path(settings.BACKUP_DIR)
-    found = [(_NAME.fullmatch(path.name), path) for path in (folder.iterdir() if folder.is_dir() else ())]
-    return sorted(Kept(_moment(told[1]), int(told[3] or 1), told[2], path) for told, path in found if told)
+    return sorted(filter(None, map(told_by, folder.iterdir() if folder.is_dir() else ())))
 
 
-def _moment(text: str) -> datetime.datetime:
-    return datetime.datetime.strptime(text, _TIME).replace(tzinfo=datetime.UTC)
+def told_by(path: Path) -> Kept | None:
+    """What the name says; None of a name that is no backup's."""
+    found = _NAME.fullmatch(path.name)
+    if found is None:
+        return None
+    at = datetime.datetime.strptime(found[1], _TIME).replace(tzinfo=datetime.UTC)
+    return Kept(at, int(found[3] or 1), found[2], path)
 
 
 class NewFile:
     """Takes the bytes of a backup. `path` is known when it has its name, `sha256` is of what was written so far."""
 
-    def __init__(self, file: BinaryIO):
-        self._file, self._digest = file, hashlib.sha256()
+    def __init__(self, file: BinaryIO, folder: Path):
+        self._file, self._folder, self._digest = file, folder, hashlib.sha256()
         self.size = 0
         self.path: Path | None = None
 
@@ -54,7 +58,8 @@ class NewFile:
         return self._digest.hexdigest()
 
     def write(self, data) -> int:
-        self._file.write(data)
+        with _told(self._folder):
+            self._file.write(data)
         self._digest.update(data)
         self.size += len(data)
         return len(data)
@@ -67,30 +72,35 @@ def new_file(*, at: datetime.datetime, kind: str) -> Iterator[NewFile]:
     folder = Path(settings.BACKUP_DIR)
     stem = f"hypodesk-{at.astimezone(datetime.UTC).strftime(_TIME)}-{kind}"
     part = folder / f".{stem}.{secrets.token_hex(4)}.part"
-    try:
+    with _told(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _locked(folder):
             _remove_leftovers(folder)
             file = _locked_file(part)
-        try:
-            new = NewFile(file)
-            yield new
+    try:
+        new = NewFile(file, folder)
+        yield new
+        with _told(folder):
             file.flush()
             os.fsync(file.fileno())
             with _locked(folder) as descriptor:
                 new.path = _free_name(folder, stem)
                 part.rename(new.path)
                 os.fsync(descriptor)
-        finally:
-            with contextlib.suppress(OSError):
-                file.close()
-            part.unlink(missing_ok=True)
+    finally:
+        with contextlib.suppress(OSError):
+            file.close()
+        part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         if error.errno in _FULL:
             raise NoRoomForBackup(folder=folder) from error
-        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EIO}:
-            raise BackupFolderUnusable(folder=folder, why=error.strerror) from error
-        raise
+        raise BackupFolderUnusable(folder=folder, why=error.strerror) from error
 
 
 @contextlib.contextmanager

@@ -108,7 +108,7 @@ def test_without_a_folder_there_are_none(folder):
 # --- What fails ---
 
 
-@pytest.mark.parametrize("error", [CrmError(), KeyboardInterrupt(), OSError(errno.ECONNRESET, "gone")])
+@pytest.mark.parametrize("error", [CrmError(), KeyboardInterrupt(), OSError(errno.ENOSPC, "elsewhere")])
 def test_what_fails_inside_leaves_nothing_and_is_raised(folder, error):
     older = write()
 
@@ -120,24 +120,13 @@ def test_what_fails_inside_leaves_nothing_and_is_raised(folder, error):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_is_told_with_its_cure_and_leaves_nothing(folder, number):
-    older = write()
-
-    with pytest.raises(NoRoomForBackup, match=f"{folder}.*BACKUP_DIR"), shelf.new_file(at=AT, kind="nightly") as file:
-        file.write(b"begun")
-        raise OSError(number, "full")
-
-    assert names(folder) == [older.path.name]
-    check_all(folder)
-
-
-@pytest.mark.parametrize("fails", ["fsync", "close"])
-def test_a_disk_that_says_it_late_is_believed(folder, monkeypatch, fails):
-    """Bytes that wait in memory meet the full disk at the end only."""
+@pytest.mark.parametrize("fails", ["write", "flush", "fsync"])
+def test_a_full_disk_is_told_with_its_cure_and_leaves_nothing(folder, monkeypatch, fails, number):
+    """Also one that says so at the end only, of bytes that waited in memory."""
     older = write()
 
     def full(*args):
-        raise OSError(errno.ENOSPC, "full")
+        raise OSError(number, "full")
 
     if fails == "fsync":
         monkeypatch.setattr(os, "fsync", full)
@@ -148,14 +137,16 @@ def test_a_disk_that_says_it_late_is_believed(folder, monkeypatch, fails):
             def __init__(self, path):
                 self.file = real(path)
                 self.fileno, self.write = self.file.fileno, self.file.write
+                setattr(self, fails, full)
 
-            flush = close = full
+            close = full
 
         monkeypatch.setattr(shelf, "_locked_file", Full)
-    with pytest.raises(NoRoomForBackup):
+    with pytest.raises(NoRoomForBackup, match=f"{folder}.*BACKUP_DIR"):
         write()
 
     assert names(folder) == [older.path.name]
+    check_all(folder)
 
 
 def in_child(work) -> int:
@@ -190,6 +181,15 @@ def test_a_folder_that_cannot_be_one_is_told_with_its_cure(folder, settings):
 
     with pytest.raises(BackupFolderUnusable, match="BACKUP_DIR"):
         write()
+
+
+def test_a_name_tells_what_it_is_of(folder):
+    made = write(kind="before-migrate")
+
+    told = shelf.told_by(made.path)
+
+    assert (told.at, told.kind, told.number) == (AT, "before-migrate", 1)
+    assert shelf.told_by(made.path.with_suffix(".part")) is None
 
 
 # --- Who is killed ---
