@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import threading
 import tomllib
 import tracemalloc
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
+from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 
 from crm import privacy
@@ -401,3 +403,27 @@ def test_memory_does_not_grow_with_the_files():
         tracemalloc.stop()
 
     assert peak < 16 * 1024 * 1024
+
+
+# --- manage.py backup ---
+
+
+def test_the_command_says_in_one_line_what_it_made(folder):
+    default_storage.save("a.pdf", ContentFile(b"first"))
+    out = io.StringIO()
+
+    call_command("backup", stdout=out)
+
+    (name,) = names(folder)
+    assert re.fullmatch(rf"{folder}/{name}: \S+ KB, [1-9]\d* rows, 1 files, \d+ s\n", out.getvalue())
+    assert shelf.kept()[0].kind == "by-hand"
+
+
+def test_the_command_fails_in_one_line_with_the_cure(settings):
+    settings.BACKUP_KEYS = []
+
+    with pytest.raises(CommandError, match="BACKUP_KEY is not set.*keep a copy") as raised:
+        call_command("backup")
+
+    assert raised.value.returncode == 1
+    assert "\n" not in str(raised.value)
