@@ -160,6 +160,7 @@ class AuditKind(TextChoices):
     PERMISSIONS = "permissions", _("Permissions changed")
     REFUSED = "refused", _("Access refused")
     ERASURE = "erasure", _("Erasure")
+    DOWNLOAD = "download", _("Backup downloaded")
 
 
 # Of these an operation has one line, and history rows.
@@ -209,6 +210,25 @@ class ImportPart(StrEnum):
     ROWS = "rows"
     INDEX = "index"
     TAKEN = "taken"
+
+
+class BackupKind(TextChoices):
+    """As it stands in the names of files."""
+
+    NIGHTLY = "nightly", _("Nightly")
+    WEEKLY = "weekly", _("Weekly archive")
+    HOURLY = "hourly", _("Of the day")
+    BY_HAND = "by-hand", _("By hand")
+    BEFORE_MIGRATE = "before-migrate", _("Before an update")
+    SAFETY = "safety", _("Before a restore")
+
+
+class BackupProof(TextChoices):
+    """How far a backup was verified; of one that never was, nothing is known."""
+
+    DIGESTS = "digests", _("Whole, but not restored")
+    RESTORED = "restored", _("Restored and compared")
+    BAD = "bad", _("Damaged")
 
 
 class QueueName(TextChoices):

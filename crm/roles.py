@@ -23,7 +23,7 @@ BUSINESS = (
 CATALOGUE = ("step", "lender", "documenttype", "regulatorylimit")
 RULES = ("noticerule", "messagetext")
 AUDIT = ("auditentry", "auditseal", "auditcheck")
-RUNS = ("importrun", "exportrun", "jobrun", "backuprun", "messagelog")
+RUNS = ("importrun", "exportrun", "jobrun", "messagelog")
 EVERYTHING = object()
 LABELS = {
     ADMINISTRATOR: _("Administrator"),

@@ -1,6 +1,7 @@
 """All settings, one file: paths, secrets, apps, middleware, database, auth, i18n, static, mail, queue, import/export,
 Unfold, logging. Production is the default; DEBUG=1 (which `make run` puts into data/.env) is a desk on one machine."""
 
+import os
 import secrets
 from datetime import timedelta
 from pathlib import Path
@@ -206,6 +207,8 @@ BACKUP_EVERY = env.hours("BACKUP_EVERY")
 BACKUP_NIGHTLY_DAYS = env.integer("BACKUP_NIGHTLY_DAYS", 30, minimum=1)
 BACKUP_WEEKLY_WEEKS = env.integer("BACKUP_WEEKLY_WEEKS", 13, minimum=1)
 BACKUP_KEEP_LEAST = env.integer("BACKUP_KEEP_LEAST", 7, minimum=1)
+# Heroku and Dokku name the process, Render itself: what is written there is gone with the next start. 0 where a disk is kept.
+BACKUPS_ON_THROWAWAY_DISK = env.boolean("BACKUPS_ON_THROWAWAY_DISK", bool({"DYNO", "RENDER"} & os.environ.keys()))
 # Where a restore is tried on PostgreSQL if the role may make neither a database nor a schema.
 VERIFY_DATABASE_URL = env.text("VERIFY_DATABASE_URL")
 # Any S3-compatible store; crm.checks asks for what is missing.

@@ -52,6 +52,7 @@ COLOURS = {
     AuditKind.PASSWORD: "soon",
     AuditKind.PERMISSIONS: "soon",
     AuditKind.EXPORT: "soon",
+    AuditKind.DOWNLOAD: "soon",
     AuditKind.IMPORT: "ok",
     AuditKind.UNDO: "today",
     AuditKind.REVERT: "today",

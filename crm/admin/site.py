@@ -13,6 +13,7 @@ from django.utils.cache import add_never_cache_headers
 from django.utils.functional import SimpleLazyObject
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.module_loading import import_string
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 from unfold.sites import UnfoldAdminSite
@@ -20,6 +21,7 @@ from unfold.sites import UnfoldAdminSite
 from crm import health, roles
 from crm.admin import navigation
 from crm.audit.hooks import refused
+from crm.backups import watch
 from crm.choices import Language
 from crm.models import User
 from crm.search import clean
@@ -123,8 +125,19 @@ class OfficeSite(UnfoldAdminSite):
 
 def _trouble(request) -> str:
     """For everybody who works here: his reminders do not go out. Asked where the page shows it."""
-    is_staff = request.user.is_active and request.user.is_staff
-    return (health.silence(timezone.now(), last_sign(request)) or health.mail_trouble()) if is_staff else ""
+    if not (request.user.is_active and request.user.is_staff):
+        return ""
+    now = timezone.now()
+    found = health.silence(now, last_sign(request)) or _backup_trouble(request.user, now)
+    return found or health.mail_trouble()
+
+
+def _backup_trouble(user, now) -> str:
+    """Everybody's business, but what is wrong with it and its cure is for who can do something."""
+    found = watch.disk_trouble() or watch.trouble(now)
+    if not found or user.has_perm("crm.view_backuprun"):
+        return found
+    return gettext("The office's backups are not in order: tell an administrator.")
 
 
 def last_sign(request):

@@ -143,6 +143,10 @@ def _export(detail):
     ]
 
 
+def _download(detail):
+    return [detail.get("file"), detail.get("address")]
+
+
 def _password(detail):
     how = {
         "first": _("the first one"),
@@ -188,6 +192,7 @@ _TOLD = {
     AuditKind.LOGIN_FAILED: _attempt,
     AuditKind.LOCKOUT: _attempt,
     AuditKind.EXPORT: _export,
+    AuditKind.DOWNLOAD: _download,
     AuditKind.PASSWORD: _password,
     AuditKind.PERMISSIONS: _permissions,
     AuditKind.REFUSED: _refused,

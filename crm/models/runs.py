@@ -156,17 +156,6 @@ class ExportPiece(models.Model):
         constraints = [models.UniqueConstraint(fields=["run", "claim", "number"], name="export_piece_unique")]
 
 
-class BackupRun(Run):
-    file_name = models.CharField(_("file"), max_length=255, blank=True)
-    size_bytes = models.PositiveBigIntegerField(_("size (bytes)"), default=0)
-    sha256 = models.CharField("SHA-256", max_length=64, blank=True)
-    verified_at = models.DateTimeField(_("verified"), null=True, blank=True)
-
-    class Meta(Run.Meta):
-        verbose_name = _("backup")
-        verbose_name_plural = _("backups")
-
-
 class KeyCanary(models.Model):
     """A known text under each key, written by the first migration: a wrong key is found before anything is written."""
 

@@ -92,6 +92,21 @@ def test_only_caddy_is_reached_from_outside(services):
     )
 
 
+def test_pg_dump_of_the_image_is_no_older_than_the_server(services):
+    [client] = re.findall(r"postgresql-client-(\d+)", (COMPOSE / "Dockerfile").read_text())
+    [server] = re.findall(r"^postgres:(\d+)", services["postgres"]["image"])
+    assert int(client) >= int(server)
+
+
+def test_release_web_and_worker_see_the_backups_on_a_volume_of_their_own(services):
+    volumes = yaml.safe_load((COMPOSE / "compose.yaml").read_text())["volumes"]
+    for name in ("release", "web", "worker"):
+        folder = services[name]["environment"]["BACKUP_DIR"]
+        [volume] = [each.split(":")[0] for each in services[name]["volumes"] if each.split(":")[1] == folder]
+        assert volume in volumes
+        assert f" {folder}\n" in (COMPOSE / "Dockerfile").read_text()
+
+
 def test_images_are_pinned(services):
     for name in ("postgres", "caddy"):
         assert re.search(r":\d+\.\d+", services[name]["image"]), name

@@ -21,7 +21,7 @@ from crm.exceptions import CrmError
 # Words that are the same in both languages.
 # fmt: off
 SAME = {
-    "API", "Audit", "Auditor", "Cluster", "Cron", "DATETIME_FORMAT", "Data", "DSTI", "DSTI (%)", "DTI", "E-mail", "Export",
+    "API", "Audit", "Auditor", "Cluster", "Cron", "DATETIME_FORMAT", "Data", "DSTI", "DSTI (%)", "DTI", "E-mail", "ETag", "Export",
     "HTML", "Import", "Info", "LTV", "LTV (%)", "Leasing", "Marketing", "Role", "SHA-256", "Text", "claim key", "e-mail", "export", "filter", "format", "import",
     "limit", "role", "text",
 }

@@ -1,0 +1,112 @@
+"""Whether the office could be put back from its backups: said in one sentence that names what is wrong, or in none. Asks
+the database only; what a worker finds out about its own machine, `look` writes down for the pages."""
+
+import dataclasses
+import datetime
+
+from django.conf import settings
+from django.db import connection
+from django.db.models import Max, Q
+from django.utils.translation import gettext as _
+
+from crm import values
+from crm.backups import offsite, postgresql
+from crm.choices import BackupProof, RunState
+from crm.models import BackupRun, BackupWatch, JobSchedule
+
+# A night, and two hours for it to be made in.
+FRESH = datetime.timedelta(hours=26)
+NIGHTLY = "nightly_backup"
+FINE, STALE, NONE = 0, 1, 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """`code` is the exit code of check_backups; `is_new` of an office that has had no night yet."""
+
+    code: int
+    text: str
+    is_new: bool = False
+
+
+def finding(now: datetime.datetime) -> Finding:
+    """Fresh and verified, or the first thing that is not. Two queries."""
+    kept = Q(state=RunState.DONE, removed_at=None)
+    told = BackupRun.objects.order_by().aggregate(
+        newest=Max("created_at", filter=kept & ~Q(proof=BackupProof.BAD)),
+        proven=Max("created_at", filter=kept & Q(proof=BackupProof.RESTORED)),
+        bad=Max("created_at", filter=kept & Q(proof=BackupProof.BAD)),
+        copied=Max("created_at", filter=kept & Q(offsite_at__isnull=False)),
+        failed=Max("created_at", filter=Q(state=RunState.FAILED)),
+    )
+    newest, proven = told["newest"], told["proven"]
+    if why := cannot_make():
+        return Finding(NONE, why)
+    if trouble := BackupWatch.objects.values_list("trouble", flat=True).first():
+        return Finding(NONE if newest is None else STALE, trouble)
+    if told["bad"] and told["bad"] >= (newest or told["bad"]):
+        return Finding(NONE, _("The backup of %(when)s is damaged.") % {"when": values.moment(told["bad"])})
+    if newest is None:
+        return Finding(NONE, _("There is no backup yet. Make one: manage.py backup"), is_new=_is_new(now))
+    if proven is None or now - proven > FRESH:
+        return _stale(newest, proven, told["failed"], now)
+    if offsite.is_set() and (told["copied"] is None or now - told["copied"] > FRESH):
+        said = told["copied"]
+        words = {"when": values.moment(said)} if said else {}
+        text = _("No backup is off-site since %(when)s.") if said else _("No backup is off-site yet.")
+        return Finding(STALE, text % words)
+    return Finding(FINE, _("Backed up at %(when)s and restored to try.") % {"when": values.moment(proven)})
+
+
+def cannot_make() -> str:
+    """No query."""
+    return "" if settings.BACKUP_KEYS else _("No backup is made: BACKUP_KEY is not set. See Backups in README.md.")
+
+
+def _stale(newest, proven, failed, now: datetime.datetime) -> Finding:
+    why = ""
+    if failed and failed > newest:
+        run = BackupRun.objects.filter(state=RunState.FAILED).order_by("-created_at").first()
+        why = run.message if run else ""
+    elif now - newest <= FRESH:
+        why = _("The newest one, of %(when)s, was not verified by restoring it.") % {"when": values.moment(newest)}
+    said = (
+        _("The last verified backup is of %(when)s.") % {"when": values.moment(proven)}
+        if proven
+        else _("No backup has been verified by restoring it.")
+    )
+    return Finding(STALE, f"{said} {why}".strip(), is_new=proven is None and _is_new(now))
+
+
+def _is_new(now: datetime.datetime) -> bool:
+    """No night has passed since the calendar knows of backups."""
+    since = JobSchedule.objects.filter(name=NIGHTLY).values_list("since", flat=True).first()
+    return since is None or now - since <= FRESH
+
+
+def trouble(now: datetime.datetime) -> str:
+    """For every page: empty where all is well, or nothing could be done yet."""
+    found = finding(now)
+    return "" if found.code == FINE or found.is_new else found.text
+
+
+def disk_trouble() -> str:
+    """No query."""
+    if offsite.is_set() or not settings.BACKUPS_ON_THROWAWAY_DISK:
+        return ""
+    return _(
+        "Backups stand on a disk that this host throws away at every start. Set S3_BUCKET, S3_ACCESS_KEY_ID and "
+        "S3_SECRET_ACCESS_KEY, so that they are copied elsewhere; or BACKUPS_ON_THROWAWAY_DISK=0 where the disk is kept."
+    )
+
+
+def tools_trouble() -> str:
+    """Of this machine; starts a process."""
+    return postgresql.check_tools() if connection.vendor == "postgresql" else ""
+
+
+def look(now: datetime.datetime) -> str:
+    """Writes down what pages cannot ask; returns it."""
+    found = tools_trouble()
+    BackupWatch.objects.update_or_create(pk=1, defaults={"trouble": found, "looked_at": now})
+    return found

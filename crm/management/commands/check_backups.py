@@ -1,0 +1,19 @@
+import sys
+
+from django.core.management.base import BaseCommand
+from django.utils import timezone
+
+from crm.backups import watch
+
+
+class Command(BaseCommand):
+    help = (
+        "One line for monitors. Exits with 0 where the newest verified backup is fresh, with 1 where it is stale or none was "
+        "verified, with 2 where there is none or the newest is damaged."
+    )
+
+    def handle(self, *args, **options):
+        found = watch.finding(timezone.now())
+        self.stdout.write(found.text)
+        if found.code:
+            sys.exit(found.code)

@@ -1,0 +1,191 @@
+"""What pages and monitors are told of the backups: fresh and verified, or the first thing that is not."""
+
+import datetime
+
+import pytest
+from django.core.management import call_command
+from django.urls import reverse
+from django.utils import timezone
+
+from crm import roles
+from crm.backups import postgresql, watch
+from crm.choices import BackupProof, RunState
+from crm.models import BackupRun, BackupWatch, JobSchedule
+from crm.tests import factories
+
+pytestmark = pytest.mark.django_db
+NOW = datetime.datetime(2026, 3, 2, 9, tzinfo=datetime.UTC)
+HOUR = datetime.timedelta(hours=1)
+MINUTE = datetime.timedelta(minutes=1)
+
+
+@pytest.fixture
+def office():
+    """One that the calendar has known for a year."""
+    JobSchedule.objects.create(name="nightly_backup", since=NOW - 365 * 24 * HOUR)
+
+
+def backup(hours_ago: float, proof=BackupProof.RESTORED, **values) -> BackupRun:
+    at = NOW - hours_ago * HOUR
+    given = {"state": RunState.DONE, "proof": proof, "created_at": at, "file_name": f"{at:%Y%m%dT%H%M%S}.hdbk"}
+    return BackupRun.objects.create(**given | values)
+
+
+def told() -> tuple[int, str]:
+    found = watch.finding(NOW)
+    return found.code, found.text
+
+
+def test_one_that_was_restored_to_try_is_fresh_for_26_hours(office):
+    run = backup(26)
+    assert told()[0] == 0
+    BackupRun.objects.filter(pk=run.pk).update(created_at=run.created_at - MINUTE)
+    assert told()[0] == 1
+
+
+def test_a_whole_one_that_was_not_restored_is_not_verified(office):
+    backup(1, BackupProof.DIGESTS)
+    code, text = told()
+    assert code == 1
+    assert "not verified by restoring" in text
+    backup(30)
+    code, text = told()
+    assert (code, "not verified by restoring" in text) == (1, True)
+    backup(20)
+    assert told()[0] == 0
+
+
+@pytest.mark.parametrize(
+    "values", [{"state": RunState.FAILED, "file_name": ""}, {"removed_at": NOW}], ids=["failed", "removed"]
+)
+def test_what_failed_or_was_removed_is_none(office, values):
+    assert told()[0] == 2
+    backup(1, **values)
+    assert told()[0] == 2
+
+
+def test_the_reason_of_the_last_failure_is_told(office):
+    backup(30)
+    backup(2, state=RunState.FAILED, proof="", file_name="", message="The disk is full.")
+    code, text = told()
+    assert code == 1
+    assert text.endswith("The disk is full.")
+
+
+def test_a_damaged_newest_one_is_bad_and_an_older_damaged_one_is_not(office):
+    backup(10, BackupProof.BAD)
+    assert told()[0] == 2
+    backup(5)
+    assert told()[0] == 0
+    backup(1, BackupProof.BAD)
+    assert (told()[0], "damaged" in told()[1]) == (2, True)
+
+
+def test_without_a_key_there_is_none_whatever_lies_there(office, settings):
+    backup(1)
+    settings.BACKUP_KEYS = []
+    code, text = told()
+    assert (code, "BACKUP_KEY" in text) == (2, True)
+
+
+def test_what_the_worker_found_is_told_until_it_finds_nothing(office, monkeypatch):
+    backup(1)
+    monkeypatch.setattr(watch, "tools_trouble", lambda: "pg_dump is missing.")
+    watch.look(NOW)
+    assert told() == (1, "pg_dump is missing.")
+    monkeypatch.setattr(watch, "tools_trouble", lambda: "")
+    watch.look(NOW)
+    assert told()[0] == 0
+    assert BackupWatch.objects.count() == 1
+
+
+def test_the_worker_asks_the_tools_of_its_database(monkeypatch):
+    monkeypatch.setattr(postgresql, "check_tools", lambda: "older")
+    expected = "older" if watch.connection.vendor == "postgresql" else ""
+    assert watch.tools_trouble() == expected
+
+
+def test_where_a_store_is_set_a_copy_is_fresh_too(office, settings):
+    settings.S3_BUCKET = "office"
+    backup(1)
+    assert (told()[0], "off-site yet" in told()[1]) == (1, True)
+    backup(27, offsite_at=NOW - 27 * HOUR)
+    assert (told()[0], "off-site since" in told()[1]) == (1, True)
+    backup(2, offsite_at=NOW - 2 * HOUR)
+    assert told()[0] == 0
+
+
+def test_it_asks_two_queries(office, django_assert_num_queries):
+    for hours in range(30):
+        backup(hours + 1)
+    with django_assert_num_queries(2):
+        watch.trouble(NOW)
+
+
+# --- Pages ---
+
+
+def page(client, role) -> str:
+    user = factories.make_user(role, language="en")
+    client.force_login(user)
+    return client.get(reverse("admin:index")).content.decode()
+
+
+@pytest.fixture(autouse=True)
+def worker(monkeypatch):
+    """A living one: its silence would be told first."""
+    monkeypatch.setattr("crm.health.last_sign", timezone.now)
+
+
+def test_an_old_backup_is_told_on_every_page_the_cure_to_administrators_only(client):
+    JobSchedule.objects.create(name="nightly_backup", since=timezone.now() - 48 * HOUR)
+    assert "There is no backup yet" in page(client, roles.ADMINISTRATOR)
+    shown = page(client, roles.ADVISER)
+    assert "tell an administrator" in shown
+    assert "There is no backup yet" not in shown
+    BackupRun.objects.create(
+        state=RunState.DONE, proof=BackupProof.RESTORED, created_at=timezone.now() - HOUR, file_name="a.hdbk"
+    )
+    for role in (roles.ADMINISTRATOR, roles.ADVISER):
+        assert "hd-alarm" not in page(client, role)
+
+
+def test_an_office_that_has_had_no_night_yet_is_left_in_peace(client):
+    assert "hd-alarm" not in page(client, roles.ADMINISTRATOR)
+    JobSchedule.objects.create(name="nightly_backup", since=timezone.now() - HOUR)
+    assert "hd-alarm" not in page(client, roles.ADMINISTRATOR)
+
+
+def test_a_throw_away_disk_is_told_until_there_is_a_store(client, settings):
+    settings.BACKUPS_ON_THROWAWAY_DISK = True
+    assert "throws away" in page(client, roles.ADMINISTRATOR)
+    settings.S3_BUCKET = "office"
+    assert "throws away" not in page(client, roles.ADMINISTRATOR)
+
+
+# --- The command ---
+
+
+def check(capsys) -> tuple[int, str]:
+    try:
+        call_command("check_backups")
+    except SystemExit as ended:
+        return ended.code, capsys.readouterr().out
+    return 0, capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("proof", "age", "code"),
+    [(BackupProof.RESTORED, 1, 0), (BackupProof.RESTORED, 27, 1), (BackupProof.DIGESTS, 1, 1), (BackupProof.BAD, 1, 2)],
+)
+def test_the_command_says_one_line_and_its_exit_code(capsys, proof, age, code):
+    BackupRun.objects.create(
+        state=RunState.DONE, proof=proof, created_at=timezone.now() - age * HOUR, file_name="a.hdbk"
+    )
+    ended, said = check(capsys)
+    assert ended == code
+    assert len(said.splitlines()) == 1
+
+
+def test_the_command_of_an_office_without_a_backup_ends_with_2(capsys):
+    assert check(capsys)[0] == 2
