@@ -147,6 +147,12 @@ def _require_active(case: Case) -> None:
         raise CaseNotActive(case=case.reference)
 
 
+def _require_unrestricted(case: Case) -> None:
+    """Nothing begins again for who is kept for the law alone, or erased."""
+    if case.client.is_restricted:
+        raise ClientRestricted()
+
+
 def _require_status(case: Case, *allowed: str) -> None:
     if case.status not in allowed:
         raise WrongStatus(case=case.reference, status=case.get_status_display())
@@ -186,8 +192,7 @@ def start_client(client: Client, *, by) -> Client:
 def start_case(case: Case, *, by) -> Case:
     """Saves an unsaved case with the catalogue's steps. Raises NotAllowed, ClientRestricted."""
     _require(by, "add_case")
-    if case.client.is_restricted:
-        raise ClientRestricted()
+    _require_unrestricted(case)
     lock_references(REFERENCE_PREFIX)
     steps = plan_steps(case, Step.objects.filter(is_active=True))
     settle(case, steps)
@@ -233,6 +238,7 @@ def reopen_step(step: CaseStep, *, by, reason: str = "") -> CaseStep:
     _require(by, "change_casestep")
     case, steps = _lock(step.case_id, by)
     _require_status(case, *ACTIVE_STATUSES, CaseStatus.COMPLETED)
+    _require_unrestricted(case)
     found = _same(step, steps)
     if not found.is_settled:
         raise StepNotDone(step=found.step.number, case=case.reference)
@@ -316,6 +322,7 @@ def reopen_case(case: Case, *, by, reason: str) -> Case:
     _require(by, "reject_case")
     case, steps = _lock(case.pk, by)
     _require_status(case, CaseStatus.DECLINED, CaseStatus.WITHDRAWN)
+    _require_unrestricted(case)
     case.status, case.decided_on, case.rejection_reason = CaseStatus.OPEN, None, ""
     with operation(reason=_require_reason(reason)):
         _store(case, steps, "decided_on", "rejection_reason")

@@ -110,4 +110,9 @@ def test_nobody_writes_into_a_restricted_client(page, manager):
     assert bulk_edit.plan(Client.objects.filter(pk=person.pk), {"city": "Brno"}, manager).matched == 0
     with pytest.raises(ClientRestricted):
         workflow.start_case(Case(client=Client.objects.get(pk=person.pk), opened_on=factories.TODAY), by=manager)
+    with pytest.raises(ClientRestricted):
+        workflow.reopen_case(person.cases.get(), by=manager, reason="once more")
+    Case.objects.update(status="completed")
+    with pytest.raises(ClientRestricted):
+        workflow.reopen_step(person.cases.get().steps.first(), by=manager)
     assert Client.objects.get(pk=person.pk).full_name == f"{MARK}full_name1"
