@@ -15,6 +15,7 @@ from crm.models import (
     AuditEntry,
     AuditSeal,
     BackupRun,
+    BackupWatch,
     CalendarFeed,
     Case,
     CaseParty,
@@ -182,7 +183,7 @@ OTHERS: dict[type[models.Model], Treatment] = {
 CATALOGUES = {Step, Lender, DocumentType, RegulatoryLimit, MessageText, NoticeRule}
 OF_COLLEAGUES = {NoticeChoice, CalendarFeed, ExportPreset, ExportChoice, ExportSchedule, ImportMapping}
 OF_MACHINES = {
-    JobRun, JobSchedule, Heartbeat, Counter, KeyCanary, BackupRun, AuditSeal, SealBlock, AuditCheck,
+    JobRun, JobSchedule, Heartbeat, Counter, KeyCanary, BackupRun, BackupWatch, AuditSeal, SealBlock, AuditCheck,
 }  # fmt: skip
 
 
