@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import xlsxwriter
@@ -134,9 +134,12 @@ def run(size: int) -> Iterator[Measured]:
         text += f"{stock / taken:.1f}x of stock"
         yield Measured(f"import of full rows, {name}", count / taken, text, "0.5x of the floor, 10x of stock")
     for times in (1, 4) if count == MOST else (1,):
-        peak, together = map(float, _another_process("memory", csv_file(times * count)).split())
-        text = f"{peak:.0f} MB of {times * count:,}, {together:.0f} MB with the process that reads"
-        yield Measured(f"import of full rows by jobs, peak memory, {times} times", together, text, "400 MB, flat")
+        found = _another_process("memory", csv_file(times * count)).decode().splitlines()
+        for job, line in zip(("check", "write"), found, strict=True):
+            peak, together, busy = map(float, line.split())
+            text = f"{peak:.0f} MB of {times * count:,}, {together:.0f} MB with the process that reads, "
+            text += f"{busy:.1f} s of processor time of both"
+            yield Measured(f"{job} of full rows by a job, peak memory, {times} times", together, text, "400 MB, flat")
     if size >= FROM_SIZE_ON_SQLITE:
         yield _on_sqlite()
 
@@ -366,8 +369,9 @@ class _Unwatched:
         return True
 
 
-def _peaks_mb(content: list[bytes]) -> tuple[float, float]:
-    """Of the worker's process, and of it together with the one that reads the file, while both jobs of an import are done."""
+def _peaks(content: list[bytes]) -> Iterator[tuple[float, float, float]]:
+    """Of the check and of the write of an import: the most megabytes of the worker's process, of it together with the one
+    that reads the file, and the processor's seconds of both."""
     from crm.choices import ImportPart, ImportState
     from crm.imports import pieces, runs
     from crm.imports.columns import folded
@@ -380,23 +384,28 @@ def _peaks_mb(content: list[bytes]) -> tuple[float, float]:
             user=manager, file_name="bench.csv", state=ImportState.CHECKING, mapping=json.dumps(others)
         )
         pieces.store_bytes(run, ImportPart.FILE, content.pop())
-        # What it held until here is forgotten. Not getrusage, whose number begins with that of whoever started this process.
-        Path("/proc/self/clear_refs").write_text("5")
-        together, is_over = [0.0], threading.Event()
-        watch = threading.Thread(target=_watch, args=(together, is_over))
-        watch.start()
-        runs.check_by_job(_Unwatched(run))
+        yield _watched(lambda: runs.check_by_job(_Unwatched(run)))
         ImportRun.objects.filter(pk=run.pk).update(
             state=ImportState.RUNNING,
             options={"all_or_nothing": False, "create": True, "update": True, "duplicates": True},
         )
-        done = runs.write_by_job(_Unwatched(run))
-        is_over.set()
-        watch.join()
+        yield _watched(lambda: runs.write_by_job(_Unwatched(run)))
+        run.refresh_from_db()
         transaction.set_rollback(True)
-    if not done["created"]:
-        raise RuntimeError(str(done))
-    return _memory_mb(os.getpid(), "VmHWM"), together[0]
+    if not run.created_count:
+        raise RuntimeError(run.message)
+
+
+def _watched(act: Callable[[], object]) -> tuple[float, float, float]:
+    # What it held until here is forgotten. Not getrusage, whose number begins with that of whoever started this process.
+    Path("/proc/self/clear_refs").write_text("5")
+    together, is_over, before = [0.0], threading.Event(), sum(os.times()[:4])
+    watch = threading.Thread(target=_watch, args=(together, is_over))
+    watch.start()
+    act()
+    is_over.set()
+    watch.join()
+    return _memory_mb(os.getpid(), "VmHWM"), together[0], sum(os.times()[:4]) - before
 
 
 def _watch(together: list[float], is_over: threading.Event) -> None:
@@ -430,6 +439,7 @@ if __name__ == "__main__":
 
     django.setup()
     if sys.argv[1] == "memory":
-        print(*_peaks_mb([sys.stdin.buffer.read()]))
+        for found in _peaks([sys.stdin.buffer.read()]):
+            print(*found)
     else:
         print(*_ours_and_stock())

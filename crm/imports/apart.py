@@ -1,7 +1,9 @@
 """Long files are read in a process of their own, which has limits, no database, no keys and no file to write to: whatever
-a stranger's file does to a parser, it does there. The bytes go to its stdin; its answer is a line of JSON and packed rows.
+a stranger's file does to a parser, it does there. It asks for each piece of the file by a line of JSON, behind which stand
+the packed rows that it has so far, and for the first one again where it walks through the file once more: so neither of
+the two holds a text. Its last line is what the file was, or why it is refused.
 
-    python -m crm.imports.apart '{"suffix": ".xlsx", ...}' < bytes > answer
+    python -m crm.imports.apart '{"suffix": ".xlsx", ...}'
 """
 
 import contextlib
@@ -12,7 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path, PurePath
 from typing import IO
 
@@ -21,7 +23,8 @@ from django.utils import translation
 from django.utils.translation import gettext as _
 
 from crm.imports.problems import UnusableFile
-from crm.imports.reading import MAX_BYTES, Cells, Sheet, read_cells
+from crm.imports.reading import MAX_BYTES, Cells, Sheet, Source, read_cells, too_large
+from crm.imports.scratch import Blocks
 from crm.imports.shelf import BLOCK, CellShelf
 
 ROOT = Path(__file__).parents[2]
@@ -32,21 +35,23 @@ MOST_S = 300
 MOST_OPEN_FILES = 32
 # Of its answer; rows are packed there.
 MOST_LINE_BYTES, MOST_ANSWER_BYTES = 1 << 20, 256 << 20
+# Of the number before each piece.
+SIZE_BYTES = 8
+# What the process asks for.
+FIRST, NEXT = "first", "next"
 ENVIRONMENT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
 PR_SET_PDEATHSIG = 1
 
 
-def read(pieces: Iterable[bytes], name: str) -> Sheet:
-    """As `reading.read` of all pieces together. Raises UnusableFile also where the process ends without an answer."""
+def read(pieces: Callable[[], Iterable[bytes]], name: str) -> Sheet:
+    """As `reading.read` of all pieces together; they are asked for several times. Raises UnusableFile also where the process
+    ends without an answer."""
     asked = {
         "suffix": PurePath(name).suffix, "language": translation.get_language(), "parent": os.getpid(),
         "memory_mb": MOST_MEMORY_MB, "cpu_s": MOST_CPU_S,
     }  # fmt: skip
     with _started(asked) as child, _killed_after(MOST_S, child) as late:
-        with contextlib.suppress(BrokenPipeError), child.stdin as target:
-            for piece in pieces:
-                target.write(piece)
-        cells = _answered(child.stdout)
+        cells = _answered(child, pieces)
         if cells is None:
             raise UnusableFile(_too_slow() if child.wait() == -signal.SIGXCPU or late.is_set() else _too_much())
     return cells.sheet()
@@ -77,6 +82,8 @@ def _started(asked: dict) -> Iterator[subprocess.Popen]:
         yield child
     finally:
         child.kill()
+        with contextlib.suppress(BrokenPipeError):
+            child.stdin.close()
         child.stdout.close()
         child.wait()
 
@@ -97,20 +104,50 @@ def _killed_after(seconds: float, child: subprocess.Popen) -> Iterator[threading
         timer.cancel()
 
 
-def _answered(source: IO[bytes]) -> Cells | None:
+def _answered(child: subprocess.Popen, pieces: Callable[[], Iterable[bytes]]) -> Cells | None:
     """None where the answer is not whole. Raises UnusableFile where it is a refusal."""
+    blocks, sent, left = Blocks(), iter(()), MOST_ANSWER_BYTES
+    while said := _said(child.stdout):
+        if "refused" in said:
+            raise UnusableFile(said["refused"])
+        left -= sum(said["blocks"])
+        if min(left, *said["blocks"], 0) < 0:
+            return None
+        for size in said["blocks"]:
+            block = child.stdout.read(size)
+            if len(block) != size:
+                return None
+            blocks.append(block)
+        if "rows" in said:
+            is_whole = len(blocks) == -(-said["rows"] // BLOCK)
+            rows = CellShelf(blocks, said["rows"])
+            return Cells(rows, said["notices"], said["source"], said["is_cut"]) if is_whole else None
+        if said["asks"] == FIRST:
+            sent = _limited(pieces())
+        _send(next(sent, b""), child.stdin)
+    return None
+
+
+def _said(source: IO[bytes]) -> dict | None:
     line = source.readline(MOST_LINE_BYTES)
-    if not line.endswith(b"\n"):
-        return None
-    said = json.loads(line)
-    if "refused" in said:
-        raise UnusableFile(said["refused"])
-    if sum(said["blocks"]) > MOST_ANSWER_BYTES or len(said["blocks"]) != -(-said["rows"] // BLOCK):
-        return None
-    blocks = [source.read(size) for size in said["blocks"]]
-    if list(map(len, blocks)) != said["blocks"]:
-        return None
-    return Cells(CellShelf.of_blocks(blocks, said["rows"]), said["notices"], said["source"], said["is_cut"])
+    return json.loads(line) if line.endswith(b"\n") else None
+
+
+def _limited(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    length = 0
+    for piece in filter(None, pieces):
+        length += len(piece)
+        if length > MAX_BYTES:
+            raise too_large()
+        yield piece
+
+
+def _send(piece: bytes, target: IO[bytes]) -> None:
+    """An empty one is the end."""
+    with contextlib.suppress(BrokenPipeError):
+        target.write(len(piece).to_bytes(SIZE_BYTES))
+        target.write(piece)
+        target.flush()
 
 
 # --- In the process ---
@@ -123,14 +160,32 @@ def _main() -> None:
     _confine(asked)
     with translation.override(asked["language"]):
         try:
-            cells = read_cells(sys.stdin.buffer.read(MAX_BYTES + 1), f"file{asked['suffix']}")
+            source = _Asked()
+            cells = read_cells(source, f"file{asked['suffix']}", source.packed)
         except UnusableFile as error:
             _say({"refused": str(error)})
         else:
-            blocks = cells.rows.blocks()
-            sizes = list(map(len, blocks))
             said = {"notices": cells.notices, "source": cells.source, "is_cut": cells.is_cut}
-            _say({"rows": len(cells.rows), "blocks": sizes, **said}, blocks)
+            _say({"rows": len(cells.rows), **said}, cells.rows.blocks())
+
+
+class _Asked(Source):
+    """Its pieces are asked for one by one; what was packed meanwhile goes with the question."""
+
+    def __init__(self):
+        self.packed: list[bytes] = []
+
+    def __iter__(self) -> Iterator[bytes]:
+        asks = FIRST
+        while piece := self._piece(asks):
+            yield piece
+            asks = NEXT
+
+    def _piece(self, asks: str) -> bytes:
+        _say({"asks": asks}, self.packed)
+        self.packed.clear()
+        size = int.from_bytes(sys.stdin.buffer.read(SIZE_BYTES))
+        return sys.stdin.buffer.read(size)
 
 
 def _die_with(parent: int) -> None:
@@ -164,8 +219,8 @@ def _confine(asked: dict) -> None:
             resource.setrlimit(limit, values)
 
 
-def _say(line: dict, blocks: Iterable[bytes] = ()) -> None:
-    sys.stdout.buffer.write(json.dumps(line).encode() + b"\n")
+def _say(line: dict, blocks: Collection[bytes] = ()) -> None:
+    sys.stdout.buffer.write(json.dumps(line | {"blocks": list(map(len, blocks))}).encode() + b"\n")
     for block in blocks:
         sys.stdout.buffer.write(block)
     sys.stdout.flush()

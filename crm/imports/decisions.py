@@ -13,6 +13,7 @@ from crm.imports.own import plan_own
 from crm.imports.plans import Outcome, Plan
 from crm.imports.problems import WARNING
 from crm.imports.reading import Row
+from crm.imports.scratch import Blocks
 from crm.imports.shelf import Shelf
 from crm.imports.values import RowReader
 from crm.models import Client
@@ -33,6 +34,8 @@ def reshape(plan: Plan, change: Callable[[Plan], None]) -> Plan:
 
 def narrow(plan: Plan, *, create: bool = True, update: bool = True, leave_out: frozenset[int] = frozenset()) -> None:
     """Leaves new records out, or changes of stored ones, or rows."""
+    if create and update and not leave_out:
+        return
     keep = {True: create, False: update}
     plan.items = [item for item in plan.items if keep[item.is_new] and item.row not in leave_out]
     left = {item.row for item in plan.items}
@@ -65,7 +68,7 @@ def decide(plan: Plan, reader: RowReader, decisions: Mapping[int, str], user, *,
     plan.outcomes.update(known.outcomes)
 
     clients = _clients({decisions[row].removeprefix(CASE_ONLY) for row in rows}, user)
-    shelf = Shelf()
+    shelf = Shelf(Blocks())
     for at, item in enumerate(plan.items):
         if new.get(item.row) is not item:
             continue

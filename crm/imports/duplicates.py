@@ -15,6 +15,8 @@ from crm.models import Case, Client, SearchToken
 
 BATCH = 500
 BORN = "born"
+# What a client is known by here: the name, the name with each of three marks, and the birth number.
+MOST_MARKS = 5
 # What a new client has in common with a known one.
 NUMBER, DETAILS, NAME = "number", "details", "name"
 _REASONS = {
@@ -28,8 +30,8 @@ class _Namesakes:
     """Where each name was met first: at all, and with a day or an e-mail. Of the file that is a row's number, of the office
     a reference."""
 
-    def __init__(self):
-        self._first = FirstMet()
+    def __init__(self, clients: int):
+        self._first = FirstMet(MOST_MARKS * clients)
         # Which of them, where a number of `_first` is negative.
         self._references: list[str] = []
 
@@ -62,7 +64,7 @@ def report(plan: Plan, items: list[Item], user) -> None:
     in the file. Six queries for each 500 rows."""
     column = plan.layout.column("full_name")
     header = column.header if column else ""
-    known = _Namesakes()
+    known = _Namesakes(len(items))
     for some in itertools.batched(items, BATCH):
         clients = [item.client for item in some]
         names = [search.name_key_digest(client.full_name) for client in clients]

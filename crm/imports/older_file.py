@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from crm.imports import workbook
 from crm.imports.older_clients import storable
 from crm.imports.problems import UnusableFile
-from crm.imports.reading import encoding_of, is_json
+from crm.imports.reading import Held, encoding_of, is_json
 
 CLIENT = "klient"
 LONGEST_INTEGER = 100
@@ -36,7 +36,7 @@ def read(content: bytes) -> tuple[dict[str, list[dict]], list[str]]:
     # Otherwise each record would keep its own copy of the 59 names.
     names: dict[str, str] = {}
     try:
-        encoding, notices = encoding_of(content)
+        encoding, notices = encoding_of(Held(content))
         for record in _records(content.decode(encoding)):
             fields = {
                 names.get(column) or names.setdefault(column, storable(column)): value

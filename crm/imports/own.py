@@ -17,6 +17,7 @@ from crm.imports.drafts import Draft, NewItem
 from crm.imports.plans import Item, Outcome, Plan
 from crm.imports.problems import CONFLICT, WARNING, UnreadableValue
 from crm.imports.reading import Row, is_empty
+from crm.imports.scratch import Blocks
 from crm.imports.shelf import Shelf
 from crm.imports.values import RowReader, is_multiline
 from crm.models import Case, CaseStep, Client, SearchToken
@@ -53,7 +54,7 @@ class _Planner:
         self.version = plan.layout.versions.get(owner)
         self.seen: dict[int, int] = {}
         self.new_ids: dict[str, int] = {}
-        self.shelf, self.row_digests = Shelf(), people.RowDigests(plan)
+        self.shelf, self.row_digests = Shelf(Blocks()), people.RowDigests(plan)
 
     def visible(self, model):
         return model.objects.all() if self.user is None else model.objects.visible_to(self.user)

@@ -15,6 +15,7 @@ from crm.imports.drafts import Draft, NewItem
 from crm.imports.plans import Outcome, Plan
 from crm.imports.problems import WARNING, RowProblem
 from crm.imports.reading import Row, is_left_out
+from crm.imports.scratch import Blocks
 from crm.imports.shelf import FirstMet, Shelf
 from crm.imports.values import MOST_KNOWN, RowReader, RowValues
 from crm.models import Case
@@ -64,7 +65,7 @@ def known_digests(digests: list[str]) -> set[str]:
 
 def plan_people(plan: Plan, reader: RowReader, rows: Sequence[Row], *, on) -> None:
     digests = RowDigests(plan)
-    in_file, shelf = FirstMet(), Shelf()
+    in_file, shelf = FirstMet(len(rows)), Shelf(Blocks())
     has_dates = plan.layout.column("opened_on") is not None
     if not has_dates:
         plan.problems.append(

@@ -42,17 +42,21 @@ def delete(pieces) -> int:
     return pieces.order_by()._raw_delete(pieces.db)
 
 
-def _contents(
-    run: ImportRun, part: str, numbers: Iterable[int] | None = None, at_once: int = AT_ONCE
-) -> Iterator[bytes]:
+def _contents(run: ImportRun, part: str, numbers: Iterable[int] | None = None) -> Iterator[bytes]:
     found = run.pieces.filter(part=part).order_by("number")
     if numbers is not None:
         found = found.filter(number__in=numbers)
-    return (decrypt_bytes(bytes(content)) for content in found.values_list("content", flat=True).iterator(at_once))
+    return (decrypt_bytes(bytes(content)) for content in found.values_list("content", flat=True).iterator(AT_ONCE))
 
 
 def stream_bytes(run: ImportRun, part: str) -> Iterator[bytes]:
-    return _contents(run, part, at_once=LARGE_AT_ONCE)
+    """By a query for some of them: a cursor over all would have the server copy them first, also where only the first is
+    asked for."""
+    for start in itertools.count(step=LARGE_AT_ONCE):
+        found = list(_contents(run, part, range(start, start + LARGE_AT_ONCE)))
+        yield from found
+        if len(found) < LARGE_AT_ONCE:
+            return
 
 
 def load_bytes(run: ImportRun, part: str, most: int) -> bytes | None:

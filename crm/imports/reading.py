@@ -8,9 +8,11 @@ import io
 import itertools
 import re
 import unicodedata
+from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import PurePath
 
 from django.utils.translation import gettext as _
@@ -29,6 +31,8 @@ MAX_ROWS, MAX_COLUMNS = 300_000, 1_000
 _UTF8_PAIR = re.compile(rb"[\xc3-\xc5][\x80-\xbf]")
 _ASCII = bytes(range(128))
 _PIECE = 1024 * 1024
+# Of the longest cell, and of what stands before it, in any encoding.
+_HEAD_BYTES = 4 * workbook.LONGEST_CELL
 _JSON = re.compile(rb"(\xef\xbb\xbf|\xff\xfe|\xfe\xff)?\s*(\[\s*([{\[\]]|$)|\{\s*[\"}])")
 _DECLARED = re.compile(r'[ "]*sep=(.)[ "]*(\r\n?|\n)', re.IGNORECASE)
 # White space, and what nobody sees: zero-width spaces, the BOM, marks of direction. The other planes have none of them,
@@ -138,7 +142,47 @@ def bare(text: str) -> str:
 
 def read(content: bytes, name: str = "") -> Sheet:
     """Raises UnusableFile with the cure. The content decides what it is; a name that contradicts it is refused."""
-    return read_cells(content, name).sheet()
+    if len(content) > MAX_BYTES:
+        raise too_large()
+    return read_cells(Held(content), name).sheet()
+
+
+class Source(ABC):
+    """The bytes of a file, in pieces from its beginning each time that somebody walks through it: a text is walked through
+    twice or three times, and never lies in the memory whole."""
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[bytes]:
+        """No piece is empty."""
+
+    def whole(self) -> bytes:
+        """For what cannot be read in pieces."""
+        target = io.BytesIO()
+        target.writelines(self)
+        return target.getvalue()
+
+    @cached_property
+    def head(self) -> bytes:
+        """As much as the first cell may take, or all there is."""
+        found = b""
+        for piece in self:
+            found += piece
+            if len(found) >= _HEAD_BYTES:
+                break
+        return found[:_HEAD_BYTES]
+
+
+class Held(Source):
+    """Of bytes that are at hand."""
+
+    def __init__(self, content: bytes):
+        self.content = content
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (self.content[start : start + _PIECE] for start in range(0, len(self.content), _PIECE))
+
+    def whole(self) -> bytes:
+        return self.content
 
 
 @dataclass(slots=True)
@@ -160,28 +204,27 @@ class Cells:
         return sheet
 
 
-def read_cells(content: bytes, name: str) -> Cells:
+def read_cells(source: Source, name: str, packed: MutableSequence[bytes] | None = None) -> Cells:
+    """`packed` is given the rows of a text, block by block."""
     suffix = PurePath(name).suffix.lower()
-    if len(content) > MAX_BYTES:
-        raise too_large()
-    if not content.strip(b"\0 \t\r\n\xef\xbb\xbf"):
+    if not any(piece.strip(b"\0 \t\r\n\xef\xbb\xbf") for piece in source):
         raise UnusableFile(_("The file is empty. Save the spreadsheet again and send that file."))
-    if is_json(content):
+    if is_json(source.head):
         raise UnusableFile(
             _(
                 "The file is JSON, not a spreadsheet. A dump of the older CRM goes in by the admin's import or "
                 "“manage.py import_older_crm”; save anything else as XLSX or CSV."
             )
         )
-    if workbook.is_compound(content):
-        raise UnusableFile(workbook.compound_reason(content))
-    if workbook.is_zip(content):
+    if workbook.is_compound(source.head):
+        raise UnusableFile(workbook.compound_reason(source.whole()))
+    if workbook.is_zip(source.head):
         if suffix in (".csv", ".txt"):
             raise UnusableFile(
                 _("The file is named %(suffix)s but is a workbook. Give it the name ending .xlsx, or save it as CSV."),
                 suffix=suffix,
             )
-        return Cells(*workbook.read(content))
+        return Cells(*workbook.read(source.whole()))
     if suffix in (".xlsx", ".xlsm", ".xls"):
         raise UnusableFile(
             _(
@@ -190,7 +233,7 @@ def read_cells(content: bytes, name: str) -> Cells:
             ),
             suffix=suffix,
         )
-    return _read_csv(content)
+    return _read_csv(source, CellShelf(packed))
 
 
 def is_json(content: bytes) -> bool:
@@ -238,22 +281,20 @@ def _too_long() -> UnusableFile:
     )
 
 
-def _read_csv(content: bytes) -> Cells:
-    """The text is never whole in memory: as one it would take up to eight times the file."""
-    encoding, notices = encoding_of(content)
-    text = io.TextIOWrapper(io.BytesIO(content), encoding, newline="")
-    head = text.read(workbook.LONGEST_CELL)
+def _read_csv(source: Source, rows: CellShelf) -> Cells:
+    encoding, notices = encoding_of(source)
+    head = codecs.getincrementaldecoder(encoding)().decode(source.head)[: workbook.LONGEST_CELL]
     if re.match(r"\s*<(!doctype|html|\?xml|table)", head, re.IGNORECASE):
         raise UnusableFile(
             _("The file is a web page or XML, not a spreadsheet. Open it in Excel and save it as XLSX or CSV.")
         )
     declared = _DECLARED.match(head)
     delimiter = declared[1] if declared else find_delimiter(head)
-    text.seek(0)
+    text = io.TextIOWrapper(io.BufferedReader(_Stream(source)), encoding, newline="")
     text.read(declared.end() if declared else 0)
     csv.field_size_limit(workbook.LONGEST_CELL)
-    rows = CellShelf()
-    reader = csv.reader(_lines(text, delimiter), delimiter=delimiter, strict=True)
+    lines = _Lines(text, delimiter)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
         for cells in itertools.islice(reader, MAX_ROWS + 1):  # with the header
             rows.add(_narrow(cells))
@@ -268,9 +309,25 @@ def _read_csv(content: bytes) -> Cells:
             row=len(rows) + 1,
             why=error,
         ) from error
-    tail = content[-4:].decode(encoding if encoding != "utf-16" else _order(content), "ignore")
     is_split = delimiter in head[declared.end() if declared else 0 :]
-    return Cells(rows, notices, _source(encoding, delimiter if is_split else ""), not tail.endswith(("\n", "\r")))
+    return Cells(rows, notices, _source(encoding, delimiter if is_split else ""), not lines.last.endswith(("\n", "\r")))
+
+
+class _Stream(io.RawIOBase):
+    """What a decoder of text reads from."""
+
+    def __init__(self, source: Source):
+        self._pieces, self._left = iter(source), memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target) -> int:
+        left = self._left or memoryview(next(self._pieces, b""))
+        count = min(len(target), len(left))
+        target[:count] = left[:count]
+        self._left = left[count:]
+        return count
 
 
 def _source(encoding: str, delimiter: str) -> str:
@@ -283,12 +340,18 @@ def _source(encoding: str, delimiter: str) -> str:
     return _("CSV, %(encoding)s, separated by %(delimiter)s") % said
 
 
-def _lines(text: Iterable[str], delimiter: str) -> Iterator[str]:
+class _Lines:
     """Each of them is cut into cells at once, so one that would become millions is refused before."""
-    for line in text:
-        if line.count(delimiter) > workbook.LONGEST_CELL:
-            raise _too_wide()
-        yield line
+
+    def __init__(self, text: Iterable[str], delimiter: str):
+        self._text, self._delimiter, self.last = text, delimiter, ""
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._text:
+            if line.count(self._delimiter) > workbook.LONGEST_CELL:
+                raise _too_wide()
+            self.last = line
+            yield line
 
 
 def _narrow(row: list[str]) -> list[str]:
@@ -298,61 +361,68 @@ def _narrow(row: list[str]) -> list[str]:
     return [*row[:MAX_COLUMNS], *[cell for cell in row[MAX_COLUMNS:] if cell][:1]]
 
 
-def encoding_of(content: bytes) -> tuple[str, list[str]]:
+def encoding_of(source: Source) -> tuple[str, list[str]]:
     """UTF-8 with or without a BOM, UTF-16, else Windows-1250, which is what Czech Excel writes; and notices."""
-    if encoding := _utf16(content):
+    if encoding := _utf16(source.head):
         try:
-            if any("\0" in piece for piece in _decoded(content, encoding)):
+            if any("\0" in piece for piece in codecs.iterdecode(source, encoding)):
                 raise UnusableFile(_not_text())
         except UnicodeDecodeError as error:
             raise UnusableFile(_("The UTF-16 text of the file is damaged. Save it again as CSV UTF-8.")) from error
         return encoding, []
-    if b"\0" in content:
-        raise UnusableFile(_not_text())
-    if _is_text(content, "utf-8-sig"):
+    if _is_utf8(source):
         return "utf-8-sig", []
-    if content.startswith(codecs.BOM_UTF8):
+    if source.head.startswith(codecs.BOM_UTF8):
         raise UnusableFile(
             _("The file begins as UTF-8 but holds letters of another encoding. Save it again as CSV UTF-8.")
         )
-    most = len(content.translate(None, _ASCII)) // 4
-    if sum(1 for _pair in itertools.islice(_UTF8_PAIR.finditer(content), most + 1)) > most:
-        raise UnusableFile(
-            _("The file is UTF-8 text with damaged letters in it. Save it again as CSV UTF-8, without joining files.")
-        )
-    if not _is_text(content, "cp1250"):
-        raise UnusableFile(_("The letters of the file are neither UTF-8 nor Windows-1250. Save it again as CSV UTF-8."))
+    _refuse_damaged(source)
     return "cp1250", [_("The file was read as Windows-1250; look whether accented letters are right.")]
 
 
-def _is_text(content: bytes, encoding: str) -> bool:
+def _is_utf8(source: Source) -> bool:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    is_utf8 = True
+    for piece in source:
+        if b"\0" in piece:
+            raise UnusableFile(_not_text())
+        is_utf8 = is_utf8 and _decodes(decoder, piece)
+    return is_utf8 and _decodes(decoder, b"", final=True)
+
+
+def _decodes(decoder: codecs.IncrementalDecoder, piece: bytes, *, final: bool = False) -> bool:
     try:
-        for _piece in _decoded(content, encoding):
-            pass
+        decoder.decode(piece, final)
     except UnicodeDecodeError:
         return False
     return True
 
 
-def _decoded(content: bytes, encoding: str) -> Iterator[str]:
-    view = memoryview(content)
-    pieces = (bytes(view[start : start + _PIECE]) for start in range(0, len(content), _PIECE))
-    return codecs.iterdecode(pieces, encoding)
+def _refuse_damaged(source: Source) -> None:
+    """What is not UTF-8 any more, and what is not Windows-1250 either."""
+    decoder = codecs.getincrementaldecoder("cp1250")()
+    is_ours, letters, pairs, before = True, 0, 0, b""
+    for piece in source:
+        is_ours = is_ours and _decodes(decoder, piece)
+        letters += len(piece.translate(None, _ASCII))
+        pairs += _UTF8_PAIR.subn(b"", before + piece)[1]
+        before = piece[-1:]
+    if pairs > letters // 4:
+        raise UnusableFile(
+            _("The file is UTF-8 text with damaged letters in it. Save it again as CSV UTF-8, without joining files.")
+        )
+    if not is_ours:
+        raise UnusableFile(_("The letters of the file are neither UTF-8 nor Windows-1250. Save it again as CSV UTF-8."))
 
 
 def _not_text() -> str:
     return _("The file is not text. Send the spreadsheet as XLSX, or as CSV in UTF-8 or Windows-1250.")
 
 
-def _order(content: bytes) -> str:
-    """Of the bytes of UTF-16 with a BOM."""
-    return "utf-16-le" if content.startswith(codecs.BOM_UTF16_LE) else "utf-16-be"
-
-
-def _utf16(content: bytes) -> str:
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+def _utf16(head: bytes) -> str:
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
-    head = content[:400]
+    head = head[:400]
     # Without a BOM: Latin text has its zero bytes on one side only, and there nearly everywhere.
     even, odd = head[0::2].count(0), head[1::2].count(0)
     if 4 * (even + odd) < len(head):

@@ -316,7 +316,7 @@ def _require_dump(user) -> None:
 
 
 def _read_apart(run: ImportRun) -> Sheet:
-    return apart.read(pieces.stream_bytes(run, ImportPart.FILE), run.file_name)
+    return apart.read(partial(pieces.stream_bytes, run, ImportPart.FILE), run.file_name)
 
 
 def _found(run: ImportRun, content: bytes | None, progress=unwatched, *, taken=None) -> Plan | OlderPlan | Layout:

@@ -1,12 +1,12 @@
 """Many small records in the room of few: a file of 200,000 rows is planned whole before a row of it is written, and as
-Python objects its cells alone would take a gigabyte. Nothing here touches a disk."""
+Python objects its cells alone would take a gigabyte. Where their blocks lie is whoever's who makes a shelf (`scratch`)."""
 
 import datetime
 import json
 import pickle
 import zlib
 from array import array
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, MutableSequence
 
 BLOCK = 500
 
@@ -17,10 +17,11 @@ class Shelf:
 
     __slots__ = ("_count", "_filling", "_number", "_open", "_packed")
 
-    def __init__(self):
-        self._packed: list[bytes] = []
+    def __init__(self, packed: MutableSequence[bytes] | None = None, count: int = 0):
+        """`packed` takes the blocks, or has all of them already, of `count` records."""
+        self._packed = [] if packed is None else packed
         self._filling: list = []
-        self._count = 0
+        self._count = count
         self._number, self._open = -1, []
 
     def __len__(self) -> int:
@@ -60,17 +61,11 @@ class CellShelf(Shelf):
 
     __slots__ = ()
 
-    def blocks(self) -> list[bytes]:
+    def blocks(self) -> MutableSequence[bytes]:
         """All of it, packed; nothing is added after it."""
         if self._filling:
             self._pack()
         return self._packed
-
-    @classmethod
-    def of_blocks(cls, blocks: list[bytes], count: int) -> "CellShelf":
-        shelf = cls()
-        shelf._packed, shelf._count = blocks, count
-        return shelf
 
     def dumps(self, records: list) -> bytes:
         plain = [[cell if type(cell) is str else plain_cell(cell) for cell in cells] for cells in records]
@@ -115,22 +110,22 @@ def typed_cell(found: dict) -> object:
 
 
 class FirstMet:
-    """The first small number that was put under each key, of hundreds of thousands: as a dict has it, in a fifth of its
-    room. 0 is nothing. Keys are kept as 64-bit hashes: of a million, two are taken for one in a file of thirty million."""
+    """The first small number that was put under each key, of hundreds of thousands: as a dict has it, in a seventh of its
+    room where it is known how many will come. 0 is nothing. Keys are kept as 64-bit hashes: of a million, two are taken for one in a file of thirty million."""
 
-    __slots__ = ("_count", "_keys", "_mask", "_values")
+    __slots__ = ("_count", "_keys", "_size", "_values")
 
-    def __init__(self):
-        self._make(1 << 10)
+    def __init__(self, expected: int = 0):
+        self._make(max(1 << 10, expected * 5 // 4))
 
     def _make(self, size: int) -> None:
-        self._keys, self._values = array("q", bytes(8 * size)), array("i", bytes(4 * size))
-        self._mask, self._count = size - 1, 0
+        self._keys, self._values = array("q", bytes(8)) * size, array("i", bytes(4)) * size
+        self._size, self._count = size, 0
 
     def _place(self, key: int) -> int:
-        at = key & self._mask
+        at = key % self._size
         while self._values[at] and self._keys[at] != key:
-            at = (at + 1) & self._mask
+            at = (at + 1) % self._size
         return at
 
     def get(self, key: Hashable) -> int:
@@ -139,9 +134,9 @@ class FirstMet:
     def add(self, key: Hashable, value: int) -> None:
         """Unless something is there already."""
         self._put(hash(key), value)
-        if 3 * self._count > 2 * len(self._keys):
+        if 5 * self._count > 4 * self._size:
             known = zip(self._keys, self._values, strict=True)
-            self._make(2 * len(self._keys))
+            self._make(2 * self._size)
             for each, number in known:
                 if number:
                     self._put(each, number)

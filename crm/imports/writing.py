@@ -132,7 +132,8 @@ def _written(item: Item) -> type:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Written:
-    """What is remembered of a new record until everybody was told of it."""
+    """What is remembered of a new record until everybody was told of it. The first stands for all of the same people: who
+    is told of several is told how many."""
 
     pk: int
     adviser_id: int | None = None
@@ -142,6 +143,7 @@ class Written:
 def _create(items: Iterable, *, now, written: Callable[[int], None]) -> tuple[list[Written], list[Written]]:
     """The new clients and cases; their history, tokens and steps with them."""
     starts, done = _Beginnings(), 0
+    first: dict[tuple, Written] = {}
     clients: list[Written] = []
     cases: list[Written] = []
     for batch in itertools.batched(items, CREATED_AT_ONCE):
@@ -149,18 +151,23 @@ def _create(items: Iterable, *, now, written: Callable[[int], None]) -> tuple[li
         new = [owner for owner in owners if owner.pk is None]
         _insert(CLIENT_PREFIX, new, now)
         SearchToken.objects.add(new)
-        clients += [Written(draft.pk) for draft in new]
+        clients += [first.setdefault((Client,), Written(draft.pk)) for draft in new]
         pairs = [(item, item.case, owner) for item, owner in zip(batch, owners, strict=True)]
         of_cases = [(item, case) for item, case, owner in pairs if case is not None]
         for _item, case, owner in pairs:
             if case is not None:
                 case.given = case.given | {"client_id": owner.pk} | starts.stored(case)
         _insert(CASE_PREFIX, [case for _item, case in of_cases], now)
-        cases += [Written(case.pk, case.adviser_id, case.stand_in_id) for _item, case in of_cases]
+        cases += [_first_of_his(first, case) for _item, case in of_cases]
         _insert_steps([starts.steps(case, item.lender_text) for item, case in of_cases])
         done += len(batch)
         written(done)
     return clients, cases
+
+
+def _first_of_his(first: dict[tuple, Written], case: Draft) -> Written:
+    whose = (case.adviser_id, case.stand_in_id)
+    return first.setdefault(whose, Written(case.pk, *whose))
 
 
 @dataclasses.dataclass(slots=True)

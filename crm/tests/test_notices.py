@@ -302,6 +302,17 @@ def test_an_import_leaves_one_notice_a_kind_and_person(anna, bob, manager):
     assert (NoticeKind.NEW_CLIENT, bob, 3, "3 new clients") in counted()
 
 
+def test_the_notice_of_an_only_new_case_leads_to_it_whatever_else_was_imported(anna, bob, manager):
+    alice = factories.make_client()
+    advisers = [anna.username, bob.username, anna.username]
+    rows = [["", alice.reference, adviser, str(number)] for number, adviser in enumerate(advisers, 1_000_000)]
+    load(manager, ["reference", "client", "adviser", "loan amount"], *rows)
+    assert {(each.user, each.count, each.case) for each in Notice.objects.all()} == {
+        (anna, 2, None),
+        (bob, 1, Case.objects.get(adviser=bob)),
+    }
+
+
 def test_an_import_that_hands_cases_over_tells_both_sides(case, anna, bob, manager):
     other = factories.make_case(adviser=bob, by=bob)
     head = ["reference", "client", "adviser"]

@@ -6,13 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+import zlib
 from pathlib import Path
 
 import pytest
 from django.utils import translation
 
 from crm import catalogue, imports, jobs, tasks
-from crm.imports import apart, reading, runs
+from crm.imports import apart, reading, runs, scratch
 from crm.imports.problems import UnusableFile
 from crm.imports.shelf import CellError
 from crm.models import ImportRun, User
@@ -58,8 +60,15 @@ def same(one: reading.Sheet, other: reading.Sheet) -> bool:
 def test_a_text_of_many_blocks_is_what_it_is_here():
     content = csv(*(["Žaneta \x07", f"{number}.2.2025"] for number in range(1, 1203)), header=["jmeno", "datum"])
     content = content.removesuffix(b"\r\n").removesuffix(b"25") + b"\r\nJan"
-    assert same(apart.read(pieces(content, 1000), "x.csv"), reading.read(content, "x.csv"))
-    assert apart.read(pieces(content), "x.csv").cut_row == 1204
+    assert same(apart.read(lambda: pieces(content, 1000), "x.csv"), reading.read(content, "x.csv"))
+    assert apart.read(lambda: pieces(content), "x.csv").cut_row == 1204
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1250"])
+def test_letters_are_found_out_over_all_pieces(encoding):
+    rows = [["Alice", "1.2.2025"]] * 1_500 + [["Žaneta", "2.2.2025"]]
+    content = csv(*rows, header=["jmeno", "datum"], encoding=encoding)
+    assert same(apart.read(lambda: pieces(content, 997), "x.csv"), reading.read(content, "x.csv"))
 
 
 def test_a_workbook_keeps_the_types_of_its_cells():
@@ -67,13 +76,13 @@ def test_a_workbook_keeps_the_types_of_its_cells():
     content = xlsx(
         NINE, ("Alice", datetime.date(2025, 5, 28), None, 1.5, True, "=TODAY()", *moments), sheets={"Další": [["x"]]}
     )
-    found = apart.read(pieces(content), "x.xlsx")
+    found = apart.read(lambda: pieces(content), "x.xlsx")
     assert same(found, reading.read(content, "x.xlsx")) and found.notices
 
 
 def test_an_error_cell_stays_one():
     rows = b'<row r="1"><c r="A1" t="inlineStr"><is><t>jmeno</t></is></c></row><row r="2"><c r="A2" t="e"><v>#REF!</v></c></row>'
-    found = apart.read([with_sheet(xlsx(NINE), rows)], "x.xlsx")
+    found = apart.read(lambda: [with_sheet(xlsx(NINE), rows)], "x.xlsx")
     assert [type(cell) for row in found.rows for cell in row.cells] == [CellError]
 
 
@@ -81,13 +90,13 @@ def test_an_error_cell_stays_one():
 def test_the_nastiest_files_are_refused_in_the_same_words(title):
     file = CORPUS[title]
     with pytest.raises(UnusableFile) as refused:
-        apart.read(pieces(file.make()), file.name)
+        apart.read(lambda: pieces(file.make()), file.name)
     assert file.refused in str(refused.value)
 
 
 def test_a_refusal_is_in_the_readers_language():
     with translation.override("cs"), pytest.raises(UnusableFile) as refused:
-        apart.read([b""], "x.csv")
+        apart.read(lambda: [b""], "x.csv")
     with translation.override("cs"), pytest.raises(UnusableFile) as here:
         reading.read(b"", "x.csv")
     assert str(refused.value) == str(here.value) and "The file" not in str(refused.value)
@@ -112,7 +121,7 @@ def test_it_is_given_no_secret_and_lives_under_limits(processes, monkeypatch):
         seen.update({name: (folder / name).read_text() for name in ("environ", "cmdline", "limits")})
         yield csv(["Alice"])
 
-    apart.read(feed(), "Žaneta Nováková.csv")
+    apart.read(feed, "Žaneta Nováková.csv")
     names = {line.partition("=")[0] for line in seen["environ"].split("\0") if line}
     assert names <= set(apart.ENVIRONMENT) | {"LC_CTYPE"}
     assert "Nov" not in seen["cmdline"]
@@ -125,24 +134,30 @@ def test_it_is_given_no_secret_and_lives_under_limits(processes, monkeypatch):
     assert (limits["Max file size"], limits["Max core file size"]) == ("0", "0")
 
 
+def test_a_long_text_is_never_whole_in_its_memory(monkeypatch):
+    monkeypatch.setattr(apart, "MOST_MEMORY_MB", 200)
+    content = csv(*(["x" * 9_000] for _each in range(14_000)), header=["jmeno"])
+    assert len(apart.read(lambda: pieces(content), "x.csv").rows) == 14_000
+
+
 def test_what_needs_more_memory_than_it_gets_is_refused(monkeypatch):
-    content = csv(*(["x" * 90_000] for _each in range(1000)), header=["jmeno"])
-    assert len(apart.read(pieces(content), "x.csv").rows) == 1000
+    content = csv(["x" * 90_000] * 900, header=["jmeno"])
+    assert len(apart.read(lambda: pieces(content), "x.csv").rows) == 1
     monkeypatch.setattr(apart, "MOST_MEMORY_MB", 200)
     with pytest.raises(UnusableFile, match="needs more memory"):
-        apart.read(pieces(content), "x.csv")
+        apart.read(lambda: pieces(content), "x.csv")
 
 
 def test_what_takes_too_much_of_the_processor_is_refused(monkeypatch):
     monkeypatch.setattr(apart, "MOST_CPU_S", 1)
     with pytest.raises(UnusableFile, match="takes too long"):
-        apart.read(pieces(b"a;b;c;d;e;f;g;h;i;j;k;l;m;n;o;p;q;r;s;t\r\n" * 250_000), "x.csv")
+        apart.read(lambda: pieces(b"a;b;c;d;e;f;g;h;i;j;k;l;m;n;o;p;q;r;s;t\r\n" * 250_000), "x.csv")
 
 
 def test_what_never_ends_is_refused(monkeypatch):
     monkeypatch.setattr(apart, "MOST_S", 0.05)
     with pytest.raises(UnusableFile, match="takes too long"):
-        apart.read(pieces(csv(["Alice"])), "x.csv")
+        apart.read(lambda: pieces(csv(["Alice"])), "x.csv")
 
 
 @pytest.mark.parametrize("fed", [0, 1, 30])
@@ -154,7 +169,7 @@ def test_a_process_that_is_killed_is_told_wherever_it_was(processes, fed):
             yield b"jmeno\r\n" * 100_000
 
     with pytest.raises(UnusableFile, match="could not be read to its end"):
-        apart.read(feed(), "x.csv")
+        apart.read(feed, "x.csv")
     assert processes[0].returncode == -signal.SIGKILL
 
 
@@ -164,7 +179,7 @@ def test_no_process_is_left_where_the_pieces_fail(processes):
         raise jobs.Interrupted()
 
     with pytest.raises(jobs.Interrupted):
-        apart.read(feed(), "x.csv")
+        apart.read(feed, "x.csv")
     assert processes[0].returncode == -signal.SIGKILL
 
 
@@ -181,7 +196,7 @@ def start(*args, **kwargs):
     print(child.pid, flush=True)
     return child
 apart.subprocess.Popen = start
-apart.read(iter(lambda: time.sleep(0.1) or b"x", None), "x.csv")
+apart.read(lambda: iter(lambda: time.sleep(0.1) or b"x", None), "x.csv")
 """
     environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "crm.tests.settings"}
     with subprocess.Popen(
@@ -190,7 +205,7 @@ apart.read(iter(lambda: time.sleep(0.1) or b"x", None), "x.csv")
         child = int(worker.stdout.readline())
         assert Path(f"/proc/{child}").exists()
         worker.kill()
-    assert wait_until(lambda: not Path(f"/proc/{child}").exists(), within_s=10)
+    assert wait_until(lambda: not Path(f"/proc/{child}").exists(), within_s=60)
 
 
 # --- The job that reads so ---
@@ -214,6 +229,27 @@ def test_a_job_reads_in_a_process_of_its_own(long_file, processes):
     run = work(long_file)
     assert (run.state, run.rows, len(processes)) == ("checked", 2, 1)
     assert work(imports.confirm(run, run.user)).created_count == len(processes) == 2
+
+
+def test_what_a_job_lays_on_a_disk_has_no_name_and_cannot_be_read(long_file, monkeypatch, tmp_path):
+    files, real = [], tempfile.TemporaryFile
+
+    def make(**how):
+        file = real(**how)
+        files.append(os.dup(file.fileno()))  # the job closes its own
+        return file
+
+    monkeypatch.setattr(scratch, "FOLDER", tmp_path)
+    monkeypatch.setattr(scratch.tempfile, "TemporaryFile", make)
+    monkeypatch.setattr(scratch, "KEPT_BYTES", 0)
+    assert work(imports.confirm(work(long_file), long_file.user)).created_count == 2
+    assert list(tmp_path.iterdir()) == []
+    written = [os.pread(file, MEGABYTE, 0) for file in files]
+    assert len(written) == 2 and all(written)  # the cells, of the check and of the write
+    for file, each in zip(files, written, strict=True):
+        os.close(file)
+        with pytest.raises(zlib.error):
+            zlib.decompress(each)
 
 
 def test_a_file_that_no_process_can_read_is_refused_with_words(long_file, monkeypatch):
