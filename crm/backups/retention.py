@@ -4,6 +4,8 @@ import datetime
 from collections.abc import Hashable, Iterable
 from typing import NamedTuple
 
+from crm.choices import BackupKind
+
 HOURLY = datetime.timedelta(hours=48)
 OTHERS = datetime.timedelta(days=30)
 
@@ -36,8 +38,8 @@ def to_remove(backups: Iterable[Candidate], now: datetime.datetime, *, settings)
 
 def kept_for(settings) -> dict[str, datetime.timedelta]:
     return {
-        "hourly": HOURLY,
-        "nightly": datetime.timedelta(days=settings.BACKUP_NIGHTLY_DAYS),
-        "weekly": datetime.timedelta(weeks=settings.BACKUP_WEEKLY_WEEKS),
-        **dict.fromkeys(["by-hand", "before-migrate", "safety"], OTHERS),
+        BackupKind.HOURLY: HOURLY,
+        BackupKind.NIGHTLY: datetime.timedelta(days=settings.BACKUP_NIGHTLY_DAYS),
+        BackupKind.WEEKLY: datetime.timedelta(weeks=settings.BACKUP_WEEKLY_WEEKS),
+        **dict.fromkeys([BackupKind.BY_HAND, BackupKind.BEFORE_MIGRATE, BackupKind.SAFETY], OTHERS),
     }

@@ -11,6 +11,7 @@ from django.utils import timezone
 from crm import jobs
 from crm.backups import making
 from crm.backups.archive import open_archive
+from crm.choices import BackupKind
 from crm.exceptions import CrmError
 
 
@@ -20,7 +21,7 @@ class Command(BaseCommand):
     def handle(self, *args, **options):
         began = time.monotonic()
         try:
-            path = making.create(kind="by-hand", now=timezone.now())
+            path = making.create(kind=BackupKind.BY_HAND, now=timezone.now())
             with open_archive(path, settings.BACKUP_KEYS) as archive:
                 manifest = archive.manifest
         except (CrmError, OSError, DatabaseError) as error:

@@ -6,7 +6,10 @@ import hashlib
 import io
 import json
 import os
+import random
 import re
+import subprocess
+import sys
 import threading
 import tomllib
 import tracemalloc
@@ -27,7 +30,7 @@ from crm.exceptions import BackupKeyNotSet, BackupNotMade, NoRoomForBackup, Stor
 from crm.models import Client, Erasure, Lender
 from crm.tests import factories
 from crm.tests.backups.test_databases import Elsewhere, engine, on_postgresql
-from crm.tests.raw import Database
+from crm.tests.raw import IS_POSTGRES, Database
 
 pytestmark = pytest.mark.django_db
 # A snapshot is taken by a connection of its own: it sees what is committed.
@@ -427,3 +430,100 @@ def test_the_command_fails_in_one_line_with_the_cure(settings):
 
     assert raised.value.returncode == 1
     assert "\n" not in str(raised.value)
+
+
+# --- Who is killed ---
+
+KILLED = """
+import os, signal, sys
+import django
+
+django.setup()
+from django.conf import settings
+from django.utils import timezone
+
+settings.BACKUP_DIR, settings.MEDIA_ROOT = sys.argv[1:3]
+settings.STORAGES = settings.STORAGES | {"default": {"BACKEND": "django.core.files.storage.FileSystemStorage"}}
+from crm.backups import making, shelf
+
+
+def make(step, told):
+    reached = 0
+
+    def counted(call):
+        def counting(*args, **kwargs):
+            reach()
+            return call(*args, **kwargs)
+
+        return counting
+
+    def reach(*_):
+        nonlocal reached
+        reached += 1
+        if reached == step:
+            os.write(told, b"reached")
+            while True:
+                signal.pause()
+
+    for name in ("fsync", "rename", "close"):
+        setattr(os, name, counted(getattr(os, name)))
+    shelf.NewFile.write = counted(shelf.NewFile.write)
+    making._names = counted(making._names)
+    making.create(kind="nightly", now=timezone.now(), progress=reach)
+    os.write(told, str(reached).encode())
+
+
+for line in sys.stdin:
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            make(int(line), writer)
+        finally:
+            os._exit(0)
+    os.close(writer)
+    print(os.read(reader, 20).decode(), flush=True)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    os.close(reader)
+"""
+
+
+@committed
+def test_killed_at_thirty_drawn_points_it_leaves_whole_files_only(folder, settings):
+    factories.make_case(client=factories.make_client())
+    for name in "abc":
+        default_storage.save(name, ContentFile(os.urandom(1_500_000)))
+    older = make()
+    child = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(folder), str(settings.MEDIA_ROOT)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "crm.tests.settings", "DATABASE_URL": address()},
+    )
+
+    def made(step: int) -> str:
+        print(step, file=child.stdin, flush=True)
+        return child.stdout.readline().strip()
+
+    with child:
+        steps = int(made(0))
+        told = [made(random.Random(30 + number).randint(1, steps)) for number in range(30)]
+        child.stdin.close()
+
+    assert told == ["reached"] * 30
+    assert older in [each.path for each in shelf.kept()]
+    for each in shelf.kept():
+        read(each.path, settings)
+    make()
+    assert not [name for name in names(folder) if name.startswith(".")]
+
+
+def address() -> str:
+    """Of the suite's own database."""
+    known = connection.settings_dict
+    if not IS_POSTGRES:
+        return f"sqlite:///{known['NAME']}"
+    password = f":{known['PASSWORD']}" if known["PASSWORD"] else ""
+    return f"postgres://{known['USER']}{password}@{known['HOST']}:{known['PORT'] or 5432}/{known['NAME']}"
