@@ -5,10 +5,14 @@ import pytest
 from django.db import connection
 from django.test import TransactionTestCase
 from django.utils import translation
+from hypothesis import settings as hypothesis_settings
 
 from crm import jobs, roles
 from crm.tests import factories
 from crm.tests.between import Baseline, seconds_to_a_new_day
+
+# The same examples in every run, however busy the machine is.
+hypothesis_settings.load_profile("ci")
 
 
 def pytest_runtest_setup(item):

@@ -7,6 +7,7 @@ import threading
 import time
 from email.header import decode_header, make_header
 from email.utils import parseaddr
+from types import SimpleNamespace
 
 import pytest
 import time_machine
@@ -310,7 +311,7 @@ def test_a_server_that_hangs_up_after_the_message_may_get_it_twice_under_one_id(
 
 def test_a_slow_yes_is_waited_for_and_the_run_moves_meanwhile(post, settings, monkeypatch):
     monkeypatch.setattr(mail_server, "LOOK_EVERY_S", 0.1)
-    settings.EMAIL_TIMEOUT, post.slow_s = 0.2, 0.8
+    settings.EMAIL_TIMEOUT, settings.EMAIL_ANSWER_TIMEOUT, post.slow_s = 2, 60, 3
     write()
     moved = []
     assert outbox.send_due(timezone.now(), moved.append) == {"sent": 1}
@@ -334,9 +335,9 @@ def test_who_cancels_while_a_server_thinks_loses_no_message(post, monkeypatch):
     assert states() == ["sent", "waiting"] and len(post.taken) == 1
 
 
-def test_a_worker_that_stops_does_not_wait_for_a_yes(post, monkeypatch):
+def test_a_worker_that_stops_does_not_wait_for_a_yes(post, settings, monkeypatch):
     monkeypatch.setattr(mail_server, "LOOK_EVERY_S", 0.1)
-    post.slow_s = 4
+    settings.EMAIL_ANSWER_TIMEOUT, post.slow_s = 120, 60
     write()
 
     def stop(number, seen=[]):  # noqa: B006
@@ -347,11 +348,11 @@ def test_a_worker_that_stops_does_not_wait_for_a_yes(post, monkeypatch):
     began = time.monotonic()
     with pytest.raises(jobs.Interrupted):
         outbox.send_due(timezone.now(), stop)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 40
 
 
 def test_a_server_that_never_says_yes_gets_few_copies_far_apart(post, settings):
-    settings.EMAIL_ANSWER_TIMEOUT, post.slow_s = 0.2, 0.5
+    settings.EMAIL_ANSWER_TIMEOUT, post.slow_s = 0.2, 60
     message = write()
     start = timezone.now()
     for hour in range(0, 60, 2):
@@ -363,7 +364,7 @@ def test_a_server_that_never_says_yes_gets_few_copies_far_apart(post, settings):
 
 
 def test_a_server_that_does_not_answer_before_the_text_is_left_in_time(post, settings):
-    settings.EMAIL_TIMEOUT, post.slow_recipient_s = 0.2, 0.5
+    settings.EMAIL_TIMEOUT, post.slow_recipient_s = 2, 60
     message = write()
     assert send()["failed"] == 1
     message.refresh_from_db()
@@ -409,15 +410,11 @@ def test_a_password_that_no_server_reads_is_no_messages_fault(post, settings):
 
 def test_a_slow_servers_queue_flows_over_several_sweeps(post, monkeypatch):
     """300 advisers at 2 s a mail take ten minutes; a sweep leaves the rest to the next one, a minute later."""
-    monkeypatch.setattr(outbox, "SWEEP_S", 0.5)
-    post.slow_s = 0.2
+    monkeypatch.setattr(outbox, "time", SimpleNamespace(monotonic=lambda: 20 * len(post.taken)))
     for number in range(6):
         write(about=(number,))
-    began = time.monotonic()
-    assert 2 <= send()["sent"] <= 4
-    assert time.monotonic() - began < 2
-    for minute in range(1, 4):
-        send(after=minute * MINUTE)
+    assert send() == {"sent": 3}
+    assert send(after=MINUTE) == {"sent": 3}
     assert states() == ["sent"] * 6 and len(set(post.ids)) == 6
 
 
@@ -497,7 +494,7 @@ def test_a_slow_yes_is_waited_for_on_an_encrypted_line(settings, tmp_path, monke
     context = self_signed(tmp_path)
     with post_office(settings, **{"ssl_context" if option == "EMAIL_USE_SSL" else "tls_context": context}) as post:
         setattr(settings, option, True)
-        settings.EMAIL_TIMEOUT, post.slow_s = 1, 1.5
+        settings.EMAIL_TIMEOUT, settings.EMAIL_ANSWER_TIMEOUT, post.slow_s = 2, 60, 3
         write()
         assert send() == {"sent": 1}
         assert len(post.taken) == 1
@@ -650,7 +647,7 @@ def test_the_test_message_says_that_the_password_is_wrong(post, settings):
 
 
 def test_the_test_message_says_that_the_server_thinks_too_long(post, settings):
-    settings.EMAIL_ANSWER_TIMEOUT, post.slow_s = 0.2, 0.5
+    settings.EMAIL_ANSWER_TIMEOUT, post.slow_s = 0.2, 60
     assert "no answer to the message within 0.2 s" in trouble()
 
 

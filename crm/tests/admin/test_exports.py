@@ -43,7 +43,7 @@ def test_a_manager_exports_the_list(browse, manager):
 def test_a_workbook_downloads_under_a_name_with_the_day_and_nobodys_name(browse, manager):
     factories.make_client()
     response = browse(manager).post(EXPORT, chosen(format=XLSX))
-    today = datetime.date.today().isoformat()
+    today = timezone.localdate().isoformat()
     run = ExportRun.objects.get()
     assert response["Content-Disposition"] == f'attachment; filename="clients-{today}-{run.pk}.xlsx"'
     assert response["Content-Type"].startswith("application/vnd.openxmlformats")
