@@ -30,6 +30,8 @@ CHUNK = 750
 # What one cell of Excel holds, counted in UTF-16 units; it cuts a CSV's longer texts off without a word.
 LONGEST_TEXT = 32_767
 SURELY_FITS = LONGEST_TEXT // 2
+# As PostgreSQL writes it in UTC, but where the microseconds end in a zero.
+_WHOLE_MOMENT = len("2026-01-31 12:34:56.123456+00")
 # An import takes a bare 0.8 for 80 % and does not guess at 2; with the sign it is what it says.
 SIGN_UP_TO = {Kind.SHARE: Decimal(3), Kind.RATE: Decimal("0.3")}
 
@@ -200,8 +202,10 @@ def _shower(column: Column, people: dict[int, str]) -> Callable[..., Sequence]:
         return lambda *columns: [text_cell(show(*values)) for values in zip(*columns, strict=True)]
     if not column.is_plain and (least := SIGN_UP_TO.get(kind)):
         return lambda values: [_with_sign(value, least) for value in values]
+    if kind == Kind.MOMENT and column.is_plain:
+        return lambda values: [_iso_moment(value) if value else None for value in values]
     if kind == Kind.MOMENT:
-        zone = datetime.UTC if column.is_plain else timezone.get_current_timezone()
+        zone = timezone.get_current_timezone()
         return lambda values: [_moment(value).astimezone(zone) if value else None for value in values]
     if is_encrypted(field):
         return lambda values: [text_or(value) for value in values]
@@ -212,6 +216,12 @@ def _moment(text: str) -> datetime.datetime:
     """SQLite keeps UTC and does not say so."""
     moment = datetime.datetime.fromisoformat(text)
     return moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
+
+
+def _iso_moment(text: str) -> str:
+    if len(text) == _WHOLE_MOMENT and text.endswith("+00"):
+        return f"{text[:10]}T{text[11:]}:00"
+    return _moment(text).astimezone(datetime.UTC).isoformat()
 
 
 def text_or(value):

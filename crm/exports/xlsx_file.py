@@ -9,6 +9,8 @@ import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from itertools import repeat
+from operator import is_not
 from typing import BinaryIO
 from xml.sax.saxutils import escape, quoteattr
 
@@ -19,8 +21,8 @@ from crm.exports.columns import Column, Kind
 from crm.exports.tables import Table, chunks_of
 
 MAX_ROWS = 1_048_575  # beside the header
-_MIDNIGHT_ZERO, _DAY = datetime.datetime(1899, 12, 30), datetime.timedelta(days=1)
-_DAY_ZERO = _MIDNIGHT_ZERO.toordinal()
+_DAY_ZERO = datetime.date(1899, 12, 30).toordinal()
+_DAY = 86_400_000_000  # microseconds
 # Excel believes in 29 February 1900, so earlier days would shift by one; they go out as text.
 FIRST_DAY = datetime.date(1900, 3, 1)
 
@@ -44,9 +46,12 @@ _FIRST_FORMAT_ID = 164  # lower ones are built in
 # What XML cannot say is written _xHHHH_, so a text that looks like that is escaped too.
 _UNWRITABLE = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]|_(?=x[0-9a-fA-F]{4}_)")
 _TO_ESCAPE = re.compile(f"[&<>]|{_UNWRITABLE.pattern}")
-COMPRESSION = 4
+# 4 takes a third longer and saves 1.6 %.
+COMPRESSION = 3
 _NUMBERS = {Decimal, int}
-_NUMBER_END, _TEXT_END = "</v></c>", "</t></is></c>"
+_TEXT_END = "</t></is></c>"
+# Both take the row's number and a value, as the template of a cell does.
+_NO_CELL, _READY_CELL = b"%.0s%.0s", "%.0s%s"
 # An import reads it; nobody else needs to see it.
 _HIDDEN = ' hidden="1"'
 _XML = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
@@ -159,53 +164,64 @@ def _sheet_start(table: Table) -> str:
 
 
 def _rows(table: Table, columns: list[Sequence], first: int) -> bytes:
+    """Rows whose empty cells are the same ones have one template, which takes a third of the time of a text for each cell."""
     numbers = range(first, first + len(columns[0]))
-    cells = [
-        (_own_cells if column.kind == Kind.ANY else _cells)(column_letters(index), _style(column), numbers, values)
-        for index, (column, values) in enumerate(zip(table.columns, columns, strict=True))
-    ]
-    rows = [
-        f'<row r="{number}">{"".join(row)}</row>' for number, row in zip(numbers, zip(*cells, strict=True), strict=True)
-    ]
-    return "".join(rows).encode()
+    cells, masks, places = [], [], [_as_bytes(numbers)]
+    for index, (column, values) in enumerate(zip(table.columns, columns, strict=True)):
+        make = _own_cells if column.kind == Kind.ANY else _cells
+        cell, written = make(column_letters(index), _style(column), numbers, values)
+        cells.append(cell.encode())
+        masks.append(bytes(map(is_not, written, repeat(None))))
+        places += [places[0], _as_bytes(written)]
+    templates, rows = {}, []
+    for at, (filled, row) in enumerate(zip(zip(*set(masks), strict=True), zip(*places, strict=True), strict=True)):
+        if filled not in templates:
+            row_cells = b"".join([cell if mask[at] else _NO_CELL for cell, mask in zip(cells, masks, strict=True)])
+            templates[filled] = b'<row r="%s">' + row_cells + b"</row>"
+        rows.append(templates[filled] % row)
+    return b"".join(rows)
 
 
-def _cells(letters: str, style: int, numbers: range, values: Sequence) -> list[str]:
+def _as_bytes(values: Sequence) -> list[bytes]:
+    """Together, since a call for each costs more. A NUL is in no XML."""
+    try:
+        together = "\0".join(values)
+    except TypeError:
+        together = "\0".join(map(str, values))
+    return together.encode().split(b"\0")
+
+
+def _cells(letters: str, style: int, numbers: range, values: Sequence) -> tuple[str, Sequence]:
+    """A cell of the column as a template of the row's number and the value, and the values; None is no cell."""
     kinds = set(map(type, values)) - {type(None)}
-    head, tail, written = f'<c r="{letters}', f'" s="{style}"><v>', values
+    template = f'<c r="{letters}%s" s="{style}"><v>%s</v></c>'
     if kinds == {str}:
-        tail, end, written = _text_head(_text_style(style)), _TEXT_END, _texts(values)
-    elif kinds <= _NUMBERS:
-        end = _NUMBER_END
-    elif kinds == {datetime.date} and min(filter(None, values)) >= FIRST_DAY:
-        end, written = _NUMBER_END, [value and value.toordinal() - _DAY_ZERO for value in values]
-    elif kinds == {datetime.datetime}:
-        end, written = _NUMBER_END, [value and _moment(value) for value in values]
-    else:
-        return [
-            "" if value is None or value == "" else _cell(f"{letters}{number}", value, style)
-            for number, value in zip(numbers, values, strict=True)
-        ]
-    return [
-        "" if value is None else f"{head}{number}{tail}{value}{end}"
-        for number, value in zip(numbers, written, strict=True)
+        return f'<c r="{letters}%s{_text_head(_text_style(style))}%s{_TEXT_END}', _texts(values)
+    if kinds <= _NUMBERS:
+        return template, values
+    if kinds == {datetime.date} and min(filter(None, values)) >= FIRST_DAY:
+        return template, [value and value.toordinal() - _DAY_ZERO for value in values]
+    if kinds == {datetime.datetime}:
+        return template, [value and _moment(value) for value in values]
+    return _READY_CELL, [
+        None if value is None or value == "" else _cell(f"{letters}{number}", value, style)
+        for number, value in zip(numbers, values, strict=True)
     ]
 
 
-def _own_cells(letters: str, _style: int, numbers: range, values: Sequence) -> list[str]:
-    return [
-        "" if value is None else _cell(f"{letters}{number}", value, _STYLES.get(_OWN.get(type(value)), PLAIN_STYLE))
+def _own_cells(letters: str, _style: int, numbers: range, values: Sequence) -> tuple[str, Sequence]:
+    return _READY_CELL, [
+        None if value is None else _cell(f"{letters}{number}", value, _STYLES.get(_OWN.get(type(value)), PLAIN_STYLE))
         for number, value in zip(numbers, values, strict=True)
     ]
 
 
 def _texts(values: Sequence[str | None]) -> Sequence[str | None]:
     """As XML writes them; in most columns nothing needs a change."""
-    distinct = set(values)
-    if not _TO_ESCAPE.search("".join(filter(None, distinct))) and "" not in distinct:
-        return values
-    written = {value: _written(value) if value else None for value in distinct}
-    return [written[value] for value in values]
+    together = "".join(filter(None, values))
+    if together.isprintable() and not ("&" in together or "<" in together or ">" in together or "_x" in together):
+        return values if "" not in values else [value or None for value in values]
+    return [_written(value) if value else None for value in values]
 
 
 def _style(column: Column) -> int:
@@ -232,7 +248,8 @@ def _cell(place: str, value, style: int) -> str:
 
 
 def _moment(value: datetime.datetime) -> str:
-    return f"{(value.replace(tzinfo=None) - _MIDNIGHT_ZERO) / _DAY:.10f}"
+    minutes = ((value.toordinal() - _DAY_ZERO) * 24 + value.hour) * 60 + value.minute
+    return f"{((minutes * 60 + value.second) * 1_000_000 + value.microsecond) / _DAY:.10f}"
 
 
 def _text_cell(place: str, text: str, style: int) -> str:

@@ -632,6 +632,11 @@ def test_of_many_tokens_each_that_no_key_opens_stays_as_it_is_stored():
     assert [(type(each), each.stored) for each in found[1:-1]] == [(Unreadable, token) for token in broken]
 
 
+def test_of_many_tokens_those_of_every_length_that_are_none_stay_as_they_are_stored():
+    plain = ["A" * length for length in range(1, 130) for _time in range(4)]
+    assert [each.stored for each in encryption.decrypt_texts(plain)] == plain
+
+
 def test_of_many_tokens_those_of_an_older_key_are_read(monkeypatch):
     token = encrypt_str("Alice").decode()
     new = encryption._primary_key.__wrapped__

@@ -1,7 +1,9 @@
 """What the two kinds of files hold, as Excel and others would read them."""
 
+import csv
 import datetime
 import io
+import itertools
 import re
 import zipfile
 from decimal import Decimal
@@ -16,11 +18,11 @@ from import_export.formats.base_formats import XLSX as StockXlsx
 
 from crm import exports
 from crm.choices import CaseStatus
-from crm.exports import summary, xlsx_file
+from crm.exports import csv_file, summary, xlsx_file
 from crm.models import Case, Client
 from crm.spreadsheet import TOO_LONG_MARK
 from crm.tests import factories
-from crm.tests.exports.reading import csv_rows, export, sheet, xlsx_rows
+from crm.tests.exports.reading import csv_rows, export, plain_rows, sheet, xlsx_rows
 
 FORMULA = '=HYPERLINK("http://example.com";"Jana")'
 
@@ -141,6 +143,35 @@ def test_a_csv_opens_in_czech_excel(case):
     [row] = csv_rows(content)
     assert (row["Loan amount (CZK)"], row["Opened on"]) == ("1234567,50", "1.2.2026")
     assert (row["LTV (%)"], row["Interest rate (% a year)"]) == ("79,90", "3,125")
+
+
+@pytest.mark.parametrize("delimiter", [";", ","])
+@pytest.mark.parametrize("width", [1, 3])
+def test_a_csv_has_quotes_where_pythons_own_writer_puts_them(delimiter, width):
+    texts = ["", "plain", "a;b", "a,b", 'a "b"', '"', "a\nb", "a\rb", " a ", "'=1", "č 🏠", "None"]
+    rows = list(itertools.product(texts, repeat=width))
+    expected = io.StringIO()
+    csv.writer(expected, delimiter=delimiter, lineterminator="\r\n").writerows(rows)
+    columns = list(zip(*rows, strict=True))
+    assert csv_file._lines(columns, delimiter).decode() == expected.getvalue()
+
+
+@pytest.mark.parametrize("microsecond", [0, 120_000, 123_456])
+def test_a_moment_for_machines_is_iso_whatever_its_fraction(case, microsecond):
+    moment = datetime.datetime(2026, 7, 1, 22, 30, 5, microsecond, tzinfo=datetime.UTC)
+    Case.objects.update(created_at=moment)
+    [row] = plain_rows(export(Case.objects.all(), "plain_csv"))
+    assert row["created_at"] == moment.isoformat()
+
+
+def test_rows_of_a_workbook_keep_what_looks_like_a_place_for_a_value(db):
+    texts = ["None", "100 %s", "%.0s%%", "5 % z ceny", "%(a)s"]
+    for number, text in enumerate(texts):
+        factories.make_client(f"Client {number}", note=text, employer=text if number % 2 else "")
+    rows = xlsx_rows(export(Client.objects.order_by("pk"), "xlsx"))
+    assert [(row["Note"], row["Employer"]) for row in rows] == [
+        (text, text if number % 2 else None) for number, text in enumerate(texts)
+    ]
 
 
 @pytest.mark.parametrize("file_format", ["xlsx", "csv"])
