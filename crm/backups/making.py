@@ -35,13 +35,10 @@ def create(*, kind: str, now: datetime.datetime, progress: Progress | None = Non
     engine = ENGINES[connection.vendor]
     if trouble := engine.check_tools():
         raise BackupNotMade(trouble)
-    for left in reversed(range(TRIES)):
-        try:
+    for _ in range(TRIES - 1):
+        with contextlib.suppress(StoredFileChanged):
             return _make(engine, kind, now, Heard(progress))
-        except StoredFileChanged:
-            if not left:
-                raise
-    raise AssertionError
+    return _make(engine, kind, now, Heard(progress))
 
 
 def _make(engine, kind: str, now: datetime.datetime, heard: "Heard") -> Path:
