@@ -8,6 +8,8 @@ import sys
 ENDLESS = {"qcluster", "runserver", "shell", "worker"}
 # These only read the code, so they run without keys: a build has none.
 BUILD_ONLY = {"check", "collectstatic", "findstatic", "help", "makemigrations", "update_messages"}
+# These bring a database back, or look at one of their own: the office's may be gone.
+WITHOUT_DATABASE = {"restore", "verify_backup"}
 
 
 def main() -> None:
@@ -23,7 +25,8 @@ def main() -> None:
 
         try:
             django.setup()
-            import_string("crm.checks.refuse_unsafe_start")()
+            needed = "settings" if command in WITHOUT_DATABASE else "start"
+            import_string(f"crm.checks.refuse_unsafe_{needed}")()
         except ImproperlyConfigured as error:
             sys.exit(f"Hypodesk does not start: {error}")
         if command not in ENDLESS:

@@ -180,13 +180,20 @@ def has_demo_users() -> bool:
     return User.objects.filter(is_demo=True, is_active=True).exists()
 
 
+def refuse_unsafe_settings() -> None:
+    """Of refuse_unsafe_start what needs no database. Raises ImproperlyConfigured."""
+    _refuse([f"{error.msg} {error.hint or ''}".strip() for error in unsafe_settings()])
+
+
 def refuse_unsafe_start() -> None:
     """Raises ImproperlyConfigured with every reason not to serve or write: settings first, then keys, then demo users."""
-    reasons = [f"{error.msg} {error.hint or ''}".strip() for error in unsafe_settings()]
-    if not reasons:
-        reasons = wrong_keys()
-        if not reasons and not settings.DEBUG and has_demo_users():
-            reasons = ["This database holds demo users with known passwords. Production needs a database of its own."]
+    refuse_unsafe_settings()
+    _refuse(wrong_keys())
+    if not settings.DEBUG and has_demo_users():
+        _refuse(["This database holds demo users with known passwords. Production needs a database of its own."])
+
+
+def _refuse(reasons: list[str]) -> None:
     if reasons:
         raise ImproperlyConfigured(" ".join(reasons))
 

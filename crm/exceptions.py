@@ -233,3 +233,9 @@ class StoredFileUnreadable(BackupNotMade):
     message = _(
         "A stored file cannot be read, so no backup was made: %(why)s. Look at the folder or the store of files."
     )
+
+
+class FileNotPlaced(CrmError):
+    message = _(
+        "The database is restored, but the file %(name)s could not be put in its place. Run the same command again, with --yes."
+    )

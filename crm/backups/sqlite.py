@@ -178,10 +178,11 @@ class Alone:
 
     def replace_by(self, new: Path) -> None:
         """At once, and for good when it returns. Raises TargetInUse, and then nothing has changed."""
-        self.be_alone()
-        self._own.execute("BEGIN EXCLUSIVE")
+        # Asked before the log is given up, which is when this connection forgets what it has seen.
         if self._own.execute("PRAGMA data_version").fetchone() != self._version:
             raise TargetInUse(why=_("it was written to since its safety backup"))
+        self.be_alone()
+        self._own.execute("BEGIN EXCLUSIVE")
         put(new, self._path)
 
 

@@ -11,7 +11,7 @@ from django.core.files import File
 from django.core.files.storage import FileSystemStorage, Storage
 
 from crm.backups.archive import Archive
-from crm.exceptions import RestoreFailed
+from crm.exceptions import FileNotPlaced
 
 FOLDER = ".restoring-"
 SECTION = "files/"
@@ -45,8 +45,12 @@ class Staged:
             self._places.append((self._storage.save(name, File(content)), of))
 
     def place(self) -> None:
+        """Raises FileNotPlaced."""
         for staged, name in self._places:
-            _move(self._storage, staged, name)
+            try:
+                _move(self._storage, staged, name)
+            except OSError as error:
+                raise FileNotPlaced(name=name) from error
         os.sync()
 
     def _has(self, told: dict) -> bool:
@@ -68,7 +72,7 @@ def _move(storage: Storage, staged: str, name: str) -> None:
     storage.delete(name)
     with storage.open(staged) as content:
         if storage.save(name, content) != name:
-            raise RestoreFailed(why=name)
+            raise FileNotPlaced(name=name)
     storage.delete(staged)
 
 

@@ -17,6 +17,8 @@ os.environ.update(
         "LANGUAGE_CODE": "en",
     }
 )
+# What this process starts writes to the same place.
+os.environ.setdefault("BACKUP_DIR", str(Path(tempfile.gettempdir()) / f"hypodesk-test-{os.getpid()}-backups"))
 
 from project.settings import *  # noqa: F403
 
@@ -24,7 +26,6 @@ SECURE_SSL_REDIRECT = False
 SESSION_COOKIE_SECURE = False
 CSRF_COOKIE_SECURE = False
 ALLOWED_HOSTS = ["testserver", "localhost", "127.0.0.1"]
-BACKUP_DIR = Path(tempfile.gettempdir()) / f"hypodesk-test-{os.getpid()}-backups"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},

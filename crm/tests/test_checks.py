@@ -278,3 +278,10 @@ def test_a_check_finds_admin_options_that_reach_an_encrypted_field(monkeypatch, 
     site.register(model, type("Admin", (admin.ModelAdmin,), {option: value}))
     monkeypatch.setattr(checks.admin, "site", site)
     assert [error.id for error in checks.check_encrypted_admin_options(None)] == ["crm.E012"] * found
+
+
+def test_what_needs_no_database_is_asked_without_one(settings):
+    checks.refuse_unsafe_settings()  # pytest-django lets no test reach a database that does not say so
+    settings.MISSING_SECRETS = ["SEARCH_KEY"]
+    with pytest.raises(ImproperlyConfigured, match="SEARCH_KEY is not set"):
+        checks.refuse_unsafe_settings()

@@ -1,7 +1,16 @@
 import pytest
+from django.core.management import call_command
 
+from crm import roles
+from crm.audit import sealing
 from crm.backups import offsite
+from crm.tests import factories
+from crm.tests.backups import archives
 from crm.tests.backups.store import BUCKET, call, serving
+from crm.tests.raw import IS_POSTGRES, Database
+
+AUDIT_KEY = "p3Kd93hfLzmQ7rTyB5xWnV1cUe8sJa2g"
+FILES = {"documents/a.pdf": b"\x00\xffa pdf" * 1000, "documents/b.txt": b""}
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +35,41 @@ def store(s3_server, settings, monkeypatch):
     s3_server.asked.clear()
     yield s3_server
     s3_server.fault = lambda method, path: ""
+
+
+@pytest.fixture(scope="module")
+def archive(django_db_setup, django_db_blocker, tmp_path_factory):
+    """A backup of a small office with a sealed history and two files; made once, then the database is as it was."""
+    with django_db_blocker.unblock(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("django.conf.settings.AUDIT_KEYS", [AUDIT_KEY])
+        try:
+            roles.sync()
+            client = factories.make_client("Alice Nováková")
+            factories.make_case(client=client)
+            factories.make_lender(name="Banka; 'X' \\. \t ž")
+            sealing.seal(now=archives.MADE_AT)
+            folder = tmp_path_factory.mktemp("archive")
+            found = archives.write(folder / "office.hdbk", files=FILES, head=sealing.head_line())
+        finally:
+            call_command("flush", interactive=False, verbosity=0)
+    return found
+
+
+@pytest.fixture
+def target(tmp_path):
+    """An empty database of its own; on PostgreSQL of a role that has nothing else."""
+    own = Database(tmp_path)
+    own.role = archives.Role(own) if IS_POSTGRES else None
+    if own.role:
+        own.role.owns_it()
+    own.owner_url = own.role.url if own.role else own.url
+    yield own
+    own.drop()
+    if own.role:
+        own.role.drop()
+
+
+@pytest.fixture
+def audit_key(monkeypatch):
+    """For the processes that are started."""
+    monkeypatch.setenv("AUDIT_KEY", AUDIT_KEY)

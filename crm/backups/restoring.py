@@ -1,0 +1,215 @@
+"""Puts a backup in the place of a database and of the stored files. Whatever goes wrong before the last moment leaves both as
+they were: on PostgreSQL the work is one transaction, on SQLite a file beside the target that is renamed."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.conf import settings
+from django.core.files.storage import default_storage
+from django.db import connections
+from django.db.migrations.loader import MigrationLoader
+from django.utils.translation import gettext as _
+
+from crm import health
+from crm.backups import apart, loading, sqlite, stored
+from crm.backups.archive import Archive, open_archive
+from crm.backups.checking import compare_files
+from crm.encryption import field_key_fingerprints, fingerprint
+from crm.exceptions import BackupTooNew, CrmError, KeyMissing, OtherEngine, TargetInUse, TargetNotEmpty
+
+ENGINES = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}
+LEFT = ".restoring-"
+
+
+@dataclass(frozen=True)
+class Restored:
+    """`changed` are counts of rows, before and after, where migrations or erasures have changed them; `saved_in` is the
+    safety backup of what was replaced."""
+
+    manifest: dict
+    files: int
+    migrated: list[str]
+    erased: int
+    restricted: int
+    changed: dict[str, list]
+    saved_in: str
+
+
+def restore(
+    path: Path, *, to: str = "", replace: bool, progress: Callable[[str], object] = lambda step: None
+) -> Restored:
+    """`to` is another database than DATABASE_URL's; `replace` says that whatever is in it may go, after a safety backup.
+    `progress` hears what is done next. Raises a CrmError, and then nothing has changed."""
+    url = to or apart.address()
+    connections.close_all()  # not to be in our own way
+    with open_archive(path, settings.BACKUP_KEYS) as archive:
+        refuse_unknown(archive)
+        with apart.working("look", url) as work:
+            there = work.answer()
+        _refuse(archive, there, replace=replace)
+        progress(_("Verifying the backup."))
+        archive.verify()
+        compare_files(archive)
+        ledgers, saved_in, saved = _newest_ledger(path, archive), "", None
+        with _place(there, url) as place:
+            if there["tables"]:
+                progress(_("Making a safety backup of what is there."))
+                with apart.working("save", url) as work:
+                    saved_in = work.answer()["file"]
+                with open_archive(saved_in, settings.BACKUP_KEYS) as safety:
+                    saved = safety.manifest["tables"]
+                    ledgers.append(_ledger(safety))
+                place.hold(saved)
+            progress(_("Loading, comparing and migrating."))
+            asked = {"file": str(path.absolute()), "ledgers": ledgers, "saved": saved}
+            with apart.working("restore", place.url, **asked) as work, stored.Staged(archive, default_storage) as files:
+                told = work.answer()
+                work.go_on()
+                place.finish()
+                files.place()
+    del told["tables"], told["rows"]
+    return Restored(archive.manifest, files.count, saved_in=saved_in, **told)
+
+
+# --- Before anything is touched ---
+
+
+def refuse_unknown(archive: Archive) -> None:
+    """What this version or these keys could not work with. Raises BackupTooNew, KeyMissing."""
+    manifest = archive.manifest
+    known = MigrationLoader(None, ignore_no_migrations=True).disk_migrations
+    last = {app: max(name for other, name in known if other == app) for app, _name in known}
+    if any((app, name) not in known and name > last.get(app, name) for app, name in manifest["migrations"]):
+        raise BackupTooNew(file=archive.name)
+    for name, needed, ours in (
+        ("FIELD_ENCRYPTION_KEY", manifest["field_keys"], field_key_fingerprints()),
+        ("SEARCH_KEY", [manifest["search_key"]], [fingerprint(settings.SEARCH_KEY)]),
+    ):
+        if missing := [key for key in needed if key not in ours]:
+            raise KeyMissing(file=archive.name, fingerprint=", ".join(missing), name=name)
+
+
+def _refuse(archive: Archive, there: dict, *, replace: bool) -> None:
+    made = archive.manifest["engine"]
+    if made != there["engine"]:
+        raise OtherEngine(file=archive.name, made=ENGINES.get(made, made), target=ENGINES[there["engine"]])
+    if not there["tables"] or replace:
+        return
+    if there["others"]:
+        raise TargetInUse(why=_("sessions of others: %(count)s") % {"count": there["others"]})
+    if there["silent_s"] is not None and there["silent_s"] < health.ALIVE_WITHIN.total_seconds():
+        raise TargetInUse(why=_("a worker runs"))
+    raise TargetNotEmpty()
+
+
+# --- The erasures since ---
+
+
+def _newest_ledger(path: Path, archive: Archive) -> list[str]:
+    """Of the newest later backup of this office that lies beside this one or where backups lie."""
+    later = []
+    for folder in {path.parent.resolve(), Path(settings.BACKUP_DIR).resolve()}:
+        for file in folder.glob("*.hdbk"):
+            with contextlib.suppress(CrmError, OSError, KeyError), open_archive(file, settings.BACKUP_KEYS) as other:
+                if other.manifest["search_key"] == archive.manifest["search_key"]:
+                    later.append((other.manifest["created_at"], file))
+    for at, file in sorted(later, reverse=True):
+        if at > archive.manifest["created_at"]:
+            with contextlib.suppress(CrmError, OSError, KeyError), open_archive(file, settings.BACKUP_KEYS) as other:
+                return [_ledger(other)]
+    return []
+
+
+def _ledger(archive: Archive) -> str:
+    with archive.section("ledger") as lines:
+        return lines.read().decode()
+
+
+# --- Where it goes ---
+
+
+@dataclass(frozen=True)
+class InTransaction:
+    """PostgreSQL: the one that loads does all of it in the target itself."""
+
+    url: str
+
+    def hold(self, saved: dict) -> None:
+        pass
+
+    def finish(self) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Beside:
+    """SQLite: a new file, renamed at the end. `old` is None where the target is not there yet."""
+
+    url: str
+    new: Path
+    target: Path
+    old: sqlite.Alone | None
+
+    def hold(self, saved: dict) -> None:
+        """Raises TargetInUse where somebody has written since the safety backup began; whoever writes from now on is found by
+        `finish`."""
+        self.old.remember()
+        if loading.unsaved(saved, self.old.tables()):
+            raise TargetInUse(why=loading.written_since())
+
+    def finish(self) -> None:
+        if self.old:
+            self.old.replace_by(self.new)
+        else:
+            sqlite.put(self.new, self.target)
+
+
+@contextlib.contextmanager
+def _place(there: dict, url: str) -> Iterator[InTransaction | Beside]:
+    """Raises TargetInUse."""
+    if there["engine"] != "sqlite":
+        yield InTransaction(url)
+        return
+    target = Path(there["name"])
+    _refuse_logs_of_nobody(target)
+    _take_leftovers_away(target)
+    new = target.with_name(f"{target.name}{LEFT}{os.getpid()}")
+    with contextlib.ExitStack() as stack:
+        stack.callback(_remove, new)
+        old = stack.enter_context(sqlite.alone(target)) if target.exists() else None
+        if old and not there["tables"]:
+            old.remember()
+        yield Beside(f"sqlite:////{str(new.absolute()).lstrip('/')}", new, target, old)
+
+
+def _refuse_logs_of_nobody(target: Path) -> None:
+    """SQLite would take them for the new file's."""
+    logs = [Path(f"{target}{suffix}").name for suffix in ("-wal", "-journal") if Path(f"{target}{suffix}").exists()]
+    if logs and not target.exists():
+        raise TargetInUse(why=_("%(names)s without its database lies there") % {"names": ", ".join(logs)})
+
+
+def _take_leftovers_away(target: Path) -> None:
+    """Of restores that were killed."""
+    for left in target.parent.glob(f"{target.name}{LEFT}*"):
+        number = left.name.removeprefix(f"{target.name}{LEFT}").partition("-")[0]
+        if not (number.isdigit() and _is_alive(int(number))):
+            left.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return pid != os.getpid()
+
+
+def _remove(new: Path) -> None:
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        Path(f"{new}{suffix}").unlink(missing_ok=True)

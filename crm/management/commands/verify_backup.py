@@ -1,0 +1,36 @@
+"""`manage.py verify_backup FILE [--restore]`: reads every byte of a backup; restores it, to try, where asked to."""
+
+from pathlib import Path
+
+from django.core.management.base import BaseCommand, CommandError
+
+from crm.backups import checking
+from crm.choices import BackupProof
+from crm.exceptions import CrmError
+
+
+class Command(BaseCommand):
+    help = (
+        "Compares a backup with its manifest; with --restore it is restored into a scratch database and compared there."
+    )
+
+    def add_arguments(self, parser):
+        parser.add_argument("file", type=Path)
+        parser.add_argument(
+            "--restore", action="store_true", help="takes as long as a restore, and the room of a database"
+        )
+
+    def handle(self, *, file, restore, **options):
+        try:
+            found = checking.verify(file, restore=restore)
+        except (CrmError, OSError) as error:
+            raise CommandError(str(error)) from error
+        for warning in found.warnings:
+            self.stderr.write(self.style.WARNING(warning))
+        told = f"{len(found.manifest['tables'])} tables, {found.rows} rows, {len(found.manifest['files'])} files"
+        if found.proof == BackupProof.RESTORED:
+            self.stdout.write(
+                f"verified: restored and compared, {told}, {found.values} encrypted values read, {found.seals} seals"
+            )
+        else:
+            self.stdout.write(f"digests only: {told}")

@@ -1,0 +1,397 @@
+"""A restore: what it refuses before it touches anything, what it leaves, and that whatever goes wrong leaves the target as it
+was. Each runs in processes of its own, as the command's does, into a database of its own."""
+
+import contextlib
+import copy
+import datetime
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psycopg
+import pytest
+from django.conf import settings
+from django.core.files.base import ContentFile
+from django.core.files.storage import FileSystemStorage
+
+from crm import privacy
+from crm.backups import apart, loading, postgresql, restoring, sqlite
+from crm.backups.archive import open_archive
+from crm.exceptions import (
+    BackupDamaged,
+    BackupDiffers,
+    BackupTooNew,
+    KeyMissing,
+    OtherEngine,
+    TargetInUse,
+    TargetNotEmpty,
+)
+from crm.tests.backups import archives
+from crm.tests.backups.conftest import FILES
+from crm.tests.processes import Program
+from crm.tests.raw import IS_POSTGRES, Database
+
+# What is written for good is in databases of their own; the suite's has to be there to make an archive of.
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("audit_key")]
+on_postgresql = pytest.mark.skipif(not IS_POSTGRES, reason="PostgreSQL")
+PATIENCE_S = 120
+CHANGE = "UPDATE crm_lender SET name = 'written since' WHERE id = (SELECT min(id) FROM crm_lender)"
+on_sqlite = pytest.mark.skipif(IS_POSTGRES, reason="SQLite")
+
+
+@pytest.fixture(autouse=True)
+def storage(tmp_path, monkeypatch):
+    found = FileSystemStorage(tmp_path / "files")
+    monkeypatch.setattr(restoring, "default_storage", found)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def backups(tmp_path, monkeypatch):
+    """Where safety backups go."""
+    folder = tmp_path / "backups"
+    monkeypatch.setenv("BACKUP_DIR", str(folder))
+    monkeypatch.setattr(settings, "BACKUP_DIR", folder)
+    return folder
+
+
+def restore(archive: Path, target: Database, *, replace: bool = False) -> restoring.Restored:
+    return restoring.restore(archive, to=target.owner_url, replace=replace)
+
+
+def stored_files(storage) -> dict[str, bytes]:
+    root = Path(storage.location)
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def fill(target: Database, archive: Path) -> None:
+    """As a restore does, but for all that makes it safe."""
+    with open_archive(archive, settings.BACKUP_KEYS) as found, found.section("database") as source:
+        if IS_POSTGRES:
+            with contextlib.closing(_session(target)) as server:
+                postgresql.load(server.cursor(), source)
+                server.commit()
+        else:
+            sqlite.load(target.file, source)
+
+
+def _session(target: Database):
+    return psycopg.connect(target.owner_url) if IS_POSTGRES else target.connect()
+
+
+@contextlib.contextmanager
+def filled(target: Database, archive: Path):
+    """Something stands there, and stands there afterwards."""
+    fill(target, archive)
+    before = target.rows()
+    yield
+    assert target.rows() == before
+
+
+# --- Refused before anything is touched ---
+
+
+class Told:
+    """An archive's head, for what is asked of nothing else."""
+
+    name = "office.hdbk"
+
+    def __init__(self, archive: Path, **manifest):
+        with open_archive(archive, settings.BACKUP_KEYS) as found:
+            self.manifest = copy.deepcopy(found.manifest) | manifest
+
+
+def test_a_missing_field_key_is_refused_by_its_fingerprint(archive):
+    with pytest.raises(KeyMissing, match="key 0badf00d, which FIELD_ENCRYPTION_KEY"):
+        restoring.refuse_unknown(Told(archive, field_keys=["0badf00d"]))
+
+
+def test_an_older_field_key_that_is_missing_is_refused_too(archive):
+    present = Told(archive).manifest["field_keys"]
+    with pytest.raises(KeyMissing, match="0badf00d"):
+        restoring.refuse_unknown(Told(archive, field_keys=[*present, "0badf00d"]))
+
+
+def test_another_search_key_is_refused(archive):
+    with pytest.raises(KeyMissing, match="key 0badf00d, which SEARCH_KEY"):
+        restoring.refuse_unknown(Told(archive, search_key="0badf00d"))
+
+
+def test_a_newer_versions_backup_is_refused(archive):
+    with pytest.raises(BackupTooNew):
+        restoring.refuse_unknown(Told(archive, migrations=[["crm", "0001_initial"], ["crm", "9999_to_come"]]))
+
+
+def test_migrations_that_a_later_version_has_put_together_are_known(archive):
+    restoring.refuse_unknown(
+        Told(archive, migrations=[["crm", "0001_before_they_were_squashed"], ["gone", "0001_initial"]])
+    )
+
+
+def test_another_engines_backup_is_refused_in_one_line(archive, target, tmp_path):
+    other = "sqlite" if IS_POSTGRES else "postgresql"
+    foreign = archives.changed(archive, tmp_path / "foreign.hdbk", files=FILES, engine=other)
+    with pytest.raises(OtherEngine) as refused:
+        restore(foreign, target)
+    assert "\n" not in str(refused.value)
+    assert {"PostgreSQL", "SQLite"} <= set(str(refused.value).replace(".", "").split())
+    assert not target.file.exists()
+
+
+@pytest.mark.parametrize("at", [100, 5000, -20])
+def test_a_damaged_backup_is_refused_before_the_target_is_touched(archive, target, storage, tmp_path, at):
+    bytes_ = bytearray(archive.read_bytes())
+    bytes_[at] ^= 4
+    bent = tmp_path / "bent.hdbk"
+    bent.write_bytes(bytes_)
+    with pytest.raises(BackupDamaged):
+        restore(bent, target)
+    assert not target.file.exists()
+    assert not stored_files(storage)
+
+
+# --- Into an empty one, and over a full one ---
+
+
+def test_an_empty_target_becomes_the_office_with_its_files_and_can_go_on(archive, target, storage):
+    done = restore(archive, target)
+
+    assert (done.files, done.migrated, done.changed, done.saved_in) == (2, [], {}, "")
+    assert stored_files(storage) == FILES
+    with contextlib.closing(_session(target)) as server:
+        assert server.execute("SELECT count(*) FROM crm_client").fetchone() == (1,)
+        [(last,)] = server.execute("SELECT max(id) FROM crm_lender").fetchall()
+        server.execute(
+            "INSERT INTO crm_lender (name, aliases, business_id, bank_code, contact, is_active) "
+            "VALUES ('new', '[]', '', '', '', true)"
+        )
+        assert server.execute("SELECT max(id) FROM crm_lender").fetchone() == (last + 1,)
+
+
+def test_a_full_target_is_refused_and_left(archive, target):
+    with filled(target, archive), pytest.raises(TargetNotEmpty):
+        restore(archive, target)
+
+
+def test_with_yes_a_full_target_is_replaced_after_a_safety_backup_of_it(archive, target, backups, storage):
+    fill(target, archive)
+    expected = target.rows()
+    with contextlib.closing(_session(target)) as server:
+        server.execute(CHANGE)
+        server.execute("CREATE TABLE not_ours (id integer)")
+        server.commit()
+    storage.delete("documents/a.pdf")
+    storage.save("documents/a.pdf", ContentFile(b"another"))
+    storage.save("documents/newer.pdf", ContentFile(b"newer"))
+
+    done = restore(archive, target, replace=True)
+
+    assert target.rows() == expected
+    assert stored_files(storage) == FILES | {"documents/newer.pdf": b"newer"}
+    [safety] = backups.glob("*.hdbk")
+    assert Path(done.saved_in) == safety
+    with open_archive(safety, settings.BACKUP_KEYS) as kept:
+        kept.verify()
+        assert "not_ours" in kept.manifest["tables"]
+        assert "written since" in _text(kept)
+
+
+def _text(archive) -> str:
+    with archive.section("database") as content:
+        return content.read().decode(errors="replace")
+
+
+@on_postgresql
+def test_a_running_target_is_refused(archive, target):
+    with filled(target, archive), contextlib.closing(_session(target)), pytest.raises(TargetInUse):
+        restore(archive, target)
+
+
+@on_postgresql
+def test_a_target_whose_worker_beat_a_moment_ago_is_refused(archive, target):
+    fill(target, archive)
+    with contextlib.closing(_session(target)) as server:
+        server.execute("INSERT INTO crm_heartbeat (worker, at, since) VALUES ('long', now(), now())")
+        server.commit()
+    with pytest.raises(TargetInUse):
+        restore(archive, target)
+
+
+@on_sqlite
+def test_a_target_that_a_process_has_open_is_refused_with_yes_too(archive, target):
+    with filled(target, archive), contextlib.closing(sqlite3.connect(target.file)) as other:
+        other.execute("PRAGMA journal_mode=WAL")
+        other.execute("SELECT count(*) FROM crm_client").fetchall()
+        with pytest.raises(TargetInUse):
+            restore(archive, target, replace=True)
+
+
+@on_sqlite
+def test_a_file_that_is_written_after_its_safety_backup_is_not_replaced(archive, target):
+    fill(target, archive)
+    new = target.file.with_name("new.sqlite3")
+    new.touch()
+    with sqlite.alone(target.file) as old:
+        old.remember()
+        with contextlib.closing(sqlite3.connect(target.file)) as other:
+            other.execute(CHANGE)
+            other.commit()
+        with pytest.raises(TargetInUse):
+            old.replace_by(new)
+    with contextlib.closing(_session(target)) as server:
+        assert server.execute("SELECT 1 FROM crm_lender WHERE name = 'written since'").fetchall() == [(1,)]
+
+
+@on_sqlite
+def test_the_log_of_a_file_that_is_gone_is_never_given_to_the_new_one(archive, target):
+    log = Path(f"{target.file}-wal")
+    log.write_bytes(b"what was written last")
+    with pytest.raises(TargetInUse, match="own.sqlite3-wal"):
+        restore(archive, target)
+    assert log.read_bytes() == b"what was written last"
+    assert not target.file.exists()
+
+
+def test_what_the_machinery_writes_is_no_change_since_the_safety_backup():
+    saved = {"crm_client": {"rows": 1}, "django_q_ormq": {"rows": 1}, "crm_heartbeat": {"rows": 1}}
+    assert not loading.unsaved(saved, saved | {"django_q_ormq": {"rows": 2}, "crm_backuprun": {"rows": 1}})
+    assert loading.unsaved(saved, saved | {"crm_client": {"rows": 2}}) == ["crm_client"]
+    assert loading.unsaved(saved, {}) == ["crm_client"]
+
+
+# --- Whatever goes wrong ---
+
+
+def test_a_backup_that_is_not_what_it_says_leaves_everything_as_it_was(archive, target, storage, tmp_path):
+    with open_archive(archive, settings.BACKUP_KEYS) as found:
+        tables = copy.deepcopy(found.manifest["tables"])
+    tables["crm_client"]["digest"] = "0" * 32
+    wrong = archives.changed(archive, tmp_path / "wrong.hdbk", files=FILES, tables=tables)
+    storage.save("documents/a.pdf", ContentFile(b"of before"))
+    with filled(target, archive), pytest.raises(BackupDiffers, match="crm_client"):
+        restore(wrong, target, replace=True)
+    assert stored_files(storage) == {"documents/a.pdf": b"of before"}
+    assert [each.name for each in tmp_path.glob("own.sqlite3*")] == ([] if IS_POSTGRES else ["own.sqlite3"])
+
+
+def test_a_process_that_is_gone_at_the_last_moment_leaves_everything_as_it_was(archive, target, tmp_path):
+    with filled(target, archive):
+        with open_archive(archive, settings.BACKUP_KEYS) as found:
+            saved = found.manifest["tables"]
+        url = target.owner_url if IS_POSTGRES else f"sqlite:///{tmp_path / 'beside.sqlite3'}"
+        with apart.working("restore", url, file=str(archive), ledgers=[], saved=saved) as work:
+            assert work.answer()["rows"]
+        # It was killed after all but the last word.
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 1.0])
+def test_a_killed_restore_leaves_the_old_or_the_new(archive, target, tmp_path, storage, wait_s):
+    fill(target, archive)
+    with contextlib.closing(_session(target)) as server:
+        server.execute(CHANGE)
+        server.commit()
+    before = target.rows()
+    command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "restore", str(archive), "--to", target.owner_url]
+    with Program([*command, "--yes"], cwd=tmp_path, env=dict(os.environ)) as program:
+        program.wait_for("Loading")
+        time.sleep(wait_s)
+        program.process.kill()
+        program.wait_for_end(within_s=PATIENCE_S)
+    changed = {name for name, rows in target.rows().items() if rows != before.get(name)} - loading.MACHINERY
+    assert changed in (set(), {"crm_lender"})
+    restore(archive, target, replace=True)
+    assert stored_files(storage) == FILES
+    assert not list(tmp_path.glob("own.sqlite3?*"))
+
+
+# --- Erasures since ---
+
+
+ERASED = (
+    "INSERT INTO crm_erasure (scope, object_id, made_at, asked_at, erased_at) "
+    "SELECT 'client', id, created_at, created_at, created_at FROM crm_client"
+)
+
+
+def test_who_was_erased_since_the_backup_is_erased_again(archive, target):
+    fill(target, archive)
+    with contextlib.closing(_session(target)) as server:
+        server.execute(ERASED)
+        server.commit()
+
+    done = restore(archive, target, replace=True)
+
+    assert done.erased == 1
+    assert erased_in(target)
+
+
+def test_the_newest_backup_of_the_office_tells_an_older_one_who_was_erased_since(archive, target, backups):
+    fill(target, archive)
+    with contextlib.closing(_session(target)) as server:
+        [(key, made_at)] = server.execute("SELECT id, created_at FROM crm_client").fetchall()
+        for name in ("crm_casestep", "crm_case", "crm_searchtoken", "crm_client"):
+            server.execute(f"DELETE FROM {name}")
+        server.commit()
+    if isinstance(made_at, str):
+        made_at = datetime.datetime.fromisoformat(made_at).replace(tzinfo=datetime.UTC)
+    line = privacy.Line(asked_at=made_at, scope="client", object_id=key, made_at=made_at, erased_at=made_at)
+    backups.mkdir()
+    later = (archives.MADE_AT + datetime.timedelta(days=1)).isoformat()
+    archives.changed(archive, backups / "later.hdbk", created_at=later, ledger=privacy.write([line]))
+    (backups / "damaged.hdbk").write_bytes(b"HYPODESK BACKUP")
+
+    done = restore(archive, target, replace=True)
+
+    assert done.erased == 1
+    assert erased_in(target)
+
+
+def erased_in(target: Database) -> bool:
+    with contextlib.closing(_session(target)) as server:
+        [(erased_at,)] = server.execute("SELECT anonymised_at FROM crm_client").fetchall()
+    return erased_at is not None
+
+
+# --- Older versions ---
+
+
+@pytest.mark.slow
+def test_an_older_versions_backup_is_migrated_forward(target, tmp_path):
+    older = Database(tmp_path / "older") if IS_POSTGRES else Database(_made(tmp_path / "older"))
+    try:
+        _manage("migrate", "crm", "0001_squashed_0018_exports_of_all_cases", "-v0", url=older.url)
+        with contextlib.closing(older.connect()) as server:
+            server.execute(
+                "INSERT INTO crm_lender (name, aliases, business_id, bank_code, contact, is_active) "
+                "VALUES ('of before', '[]', '', '', '', true)"
+            )
+            server.commit()
+        with archives.default_is(older):
+            archive = archives.write(tmp_path / "older.hdbk")
+    finally:
+        older.drop()
+
+    done = restore(archive, target)
+
+    assert "crm.0019_export_of_every_list" in done.migrated
+    assert {rows[0] for name, rows in done.changed.items() if name == "crm_lender"} == set()
+    with contextlib.closing(_session(target)) as server:
+        assert server.execute("SELECT name FROM crm_lender").fetchall() == [("of before",)]
+    _manage("migrate", "--check", url=target.owner_url)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def _manage(*arguments: str, url: str) -> None:
+    subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=settings.BASE_DIR,
+        env=os.environ | {"DATABASE_URL": url},
+        check=True,
+    )
