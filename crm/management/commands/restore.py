@@ -22,7 +22,7 @@ class Command(BaseCommand):
 
     def handle(self, *, file, to, yes, **options):
         try:
-            done = restoring.restore(file, to=to, replace=yes, progress=self.stdout.write)
+            done = restoring.restore(file, to=to, replace=yes, progress=self.say)
         except (CrmError, OSError) as error:
             raise CommandError(str(error)) from error
         manifest = done.manifest
@@ -38,3 +38,8 @@ class Command(BaseCommand):
         self.stdout.write(f"erased again: {done.erased}; restricted again: {done.restricted}")
         if done.saved_in:
             self.stdout.write(f"what was there before is in {done.saved_in}")
+
+    def say(self, step: str) -> None:
+        """At once, also into a file: what follows may take minutes."""
+        self.stdout.write(step)
+        self.stdout.flush()
