@@ -142,6 +142,10 @@ class NotABackup(BackupDamaged):
     message = _("%(file)s is empty or no backup of this program. Take another file.")
 
 
+class BackupGone(CrmError):
+    message = _("%(file)s is not on this machine any more.")
+
+
 class BackupTooNew(CrmError):
     message = _("%(file)s was made by a newer version of this program. Install that version, then try again.")
 

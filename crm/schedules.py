@@ -111,6 +111,14 @@ def _has_audit_key() -> bool:
     return bool(settings.AUDIT_KEYS)
 
 
+def _has_backup_key() -> bool:
+    return bool(settings.BACKUP_KEYS)
+
+
+def _wants_more_backups() -> bool:
+    return bool(settings.BACKUP_KEYS and settings.BACKUP_EVERY)
+
+
 SCHEDULES = {
     each.name: each
     for each in (
@@ -124,12 +132,28 @@ SCHEDULES = {
         Schedule("erase_due", _("Erase whose time is over"), Clock(datetime.time(3)), DAY, QueueName.LONG),
         Schedule("send_exports", _("Regular exports"), Every(5), 15 * MINUTE),
         Schedule("tidy_jobs", _("Tidy up after jobs"), Clock(datetime.time(4, 30)), DAY),
+        # A night that was slept through is made up for by day; another night's is never.
+        Schedule("nightly_backup", _("Nightly backup"), Clock(datetime.time(2)), DAY, QueueName.LONG, _has_backup_key),
+        Schedule(
+            "hourly_backup",
+            _("Backup of the day"),
+            Every(60 * (settings.BACKUP_EVERY or 24)),
+            HOUR,
+            QueueName.LONG,
+            _wants_more_backups,
+        ),
+        Schedule("watch_backups", _("Look after the backups"), Every(60), HOUR),
     )
 }
 
 
 # Of jobs that no calendar asks for.
-TITLES = {"make_export": _("Export"), "check_import": _("Check of an import"), "write_import": _("Import")}
+TITLES = {
+    "make_backup": _("Backup by hand"),
+    "make_export": _("Export"),
+    "check_import": _("Check of an import"),
+    "write_import": _("Import"),
+}
 
 
 def title_of(name: str) -> str:

@@ -6,6 +6,7 @@ from django.utils import timezone
 
 from crm import jobs, notifications, outbox, privacy, radar, schedules, weekly
 from crm.audit import sealing, verifying
+from crm.backups import keeping, watch
 from crm.exceptions import AuditNotWhole
 from crm.exports import regular, waiting
 from crm.imports import runs
@@ -88,6 +89,24 @@ def send_exports(progress: jobs.Progress) -> dict:
     return regular.send(timezone.now(), progress)
 
 
+def nightly_backup(progress: jobs.Progress) -> dict:
+    return keeping.night(progress)
+
+
+def hourly_backup(progress: jobs.Progress) -> dict:
+    return keeping.hour(progress)
+
+
+def make_backup(progress: jobs.Progress) -> dict:
+    return keeping.by_hand(progress)
+
+
+def watch_backups(progress: jobs.Progress) -> None:
+    now = timezone.now()
+    watch.look(now)
+    keeping.adopt(now)
+
+
 def tidy_jobs(progress: jobs.Progress) -> dict:
     now, counts = timezone.now(), {}
     parts = {"export_pieces": waiting, "import_pieces": runs, "notices": mails, "runs": schedules}
@@ -113,5 +132,9 @@ JOBS = {
         check_import,
         write_import,
         tidy_jobs,
+        nightly_backup,
+        hourly_backup,
+        make_backup,
+        watch_backups,
     )
 }

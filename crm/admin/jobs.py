@@ -143,6 +143,9 @@ COUNTS = {
     "notices": _("notices deleted"),
     "ordered": _("ordered"),
     "told": _("told"),
+    "megabytes": _("MB"),
+    "copied": _("copied off-site"),
+    "pruned": _("removed"),
     "export_pieces": _("pieces of exports deleted"),
 }
 
@@ -194,6 +197,8 @@ def _line(told: schedules.Told) -> dict:
 def when_text(when: schedules.Clock | schedules.Every) -> str:
     if isinstance(when, schedules.Every):
         every = {1: gettext("every minute"), 60: gettext("every hour")}
+        if when.minutes > 60 and when.minutes % 60 == 0:
+            return gettext("every %(count)s h") % {"count": when.minutes // 60}
         return every.get(when.minutes) or gettext("every %(count)s min") % {"count": when.minutes}
     if when.weekday:
         return f"{Weekday(when.weekday).label} {when.at:%H:%M}"

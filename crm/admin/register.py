@@ -3,6 +3,7 @@ registered while the site is being made would be lost."""
 
 from crm.admin import (
     audit,
+    backups,
     calendars,
     cases,
     catalogues,
@@ -23,6 +24,7 @@ from crm.admin import (
 
 __all__ = [
     "audit",
+    "backups",
     "calendars",
     "cases",
     "catalogues",

@@ -1,4 +1,4 @@
-"""What machines did, to be looked at: backups; and the queue itself. All read-only."""
+"""What machines did, to be looked at; and the queue itself. All read-only."""
 
 from django.contrib import admin
 from django.utils.translation import gettext_lazy as _
@@ -7,7 +7,6 @@ from django_q.models import Failure, OrmQ, Schedule, Success
 from crm.admin import badges
 from crm.admin.base import ReadOnlyAdmin
 from crm.admin.ui import ChoicesDropdownFilter, display
-from crm.models import BackupRun
 
 
 class RunAdmin(ReadOnlyAdmin):
@@ -21,13 +20,6 @@ class RunAdmin(ReadOnlyAdmin):
     @display(description=_("by"))
     def by(self, run):
         return run.user_name or str(run.user or "–")
-
-
-@admin.register(BackupRun)
-class BackupRunAdmin(RunAdmin):
-    list_display = ("created_at", "file_name", "state_badge", "size_bytes", "verified_at")
-    search_fields = ("file_name",)
-    fields = (*list_display, "finished_at", "by", "sha256", "operation_id", "message")
 
 
 # --- The queue. Another app registered plain pages for it, where inputs are invisible and everything can be edited. Of its

@@ -20,6 +20,7 @@ from unfold.widgets import (
     UnfoldAdminAutocompleteModelChoiceFieldWidget,
     UnfoldAdminExpandableTextareaWidget,
     UnfoldAdminFileFieldWidget,
+    UnfoldAdminPasswordWidget,
     UnfoldAdminSelectWidget,
     UnfoldAdminSingleDateWidget,
     UnfoldAdminTextareaWidget,
@@ -29,7 +30,7 @@ from unfold.widgets import (
 __all__ = [
     "CHECKBOX_CLASSES", "INPUT_CLASSES", "RADIO_CLASSES", "ActionVariant", "AdminPasswordChangeForm", "AutocompleteWidget",
     "ChangeList", "ChoicesDropdownFilter", "DateWidget", "DropdownFilter", "ExpandableTextareaWidget",
-    "FileWidget", "ModelAdmin", "MultipleChoicesDropdownFilter", "PaginationInlineFormSet", "RangeDateFilter",
+    "FileWidget", "ModelAdmin", "MultipleChoicesDropdownFilter", "PaginationInlineFormSet", "PasswordWidget", "RangeDateFilter",
     "RangeNumericFilter", "RelatedDropdownFilter", "SelectWidget", "StackedInline", "TabularInline", "TextInputWidget",
     "TextareaWidget", "UserChangeForm", "UserCreationForm", "action", "display",
 ]  # fmt: skip
@@ -38,6 +39,7 @@ AutocompleteWidget = UnfoldAdminAutocompleteModelChoiceFieldWidget
 DateWidget = UnfoldAdminSingleDateWidget
 ExpandableTextareaWidget = UnfoldAdminExpandableTextareaWidget
 FileWidget = UnfoldAdminFileFieldWidget
+PasswordWidget = UnfoldAdminPasswordWidget
 SelectWidget = UnfoldAdminSelectWidget
 TextInputWidget = UnfoldAdminTextInputWidget
 TextareaWidget = UnfoldAdminTextareaWidget

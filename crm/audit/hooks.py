@@ -28,13 +28,13 @@ NEWCOMER = {"is_active": True, "is_staff": False, "is_superuser": False}
 
 @receiver(user_logged_in)
 def _logged_in(sender, request, user, **kwargs):
-    enter(AuditKind.LOGIN, user=user, detail=_address(request))
+    enter(AuditKind.LOGIN, user=user, detail=address_of(request))
 
 
 @receiver(user_logged_out)
 def _logged_out(sender, request, user, **kwargs):
     if user is not None:
-        enter(AuditKind.LOGOUT, user=user, detail=_address(request))
+        enter(AuditKind.LOGOUT, user=user, detail=address_of(request))
 
 
 @receiver(user_login_failed)
@@ -52,17 +52,17 @@ def _locked_out(sender, request, username, **kwargs):
 
 
 def _is_first_of_lockout(what: str, request, credentials) -> bool:
-    return first_this_minute(what, credentials.get("username"), _address(request).get("address"))
+    return first_this_minute(what, credentials.get("username"), address_of(request).get("address"))
 
 
 def _enter_attempt(kind: str, request, account) -> None:
     account = str(account or "")[:200]
     tried = User.objects.filter(username=account).values_list("pk", flat=True).first() if account else None
     known = {"model": "user", "object_id": tried} if tried else {}
-    enter(kind, detail={"account": account, **_address(request)}, **known)
+    enter(kind, detail={"account": account, **address_of(request)}, **known)
 
 
-def _address(request) -> dict:
+def address_of(request) -> dict:
     if request is None or not request.META.get("REMOTE_ADDR"):
         return {}
     return {"address": str(get_client_ip_address(request) or "")}
@@ -192,7 +192,7 @@ def refused(request, error: Exception) -> None:
         return
     if not isinstance(error, PermissionDenied | Http404) or not first_this_minute("refused", user.pk, request.path):
         return
-    detail = {"path": request.path, "method": request.method, **_address(request)}
+    detail = {"path": request.path, "method": request.method, **address_of(request)}
     known = {"model": model._meta.model_name, "object_id": _key_of(model, key)} if model else {}
     enter(AuditKind.REFUSED, user=user, detail=detail, **known)
 

@@ -22,11 +22,13 @@ FINE, STALE, NONE = 0, 1, 2
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """`code` is the exit code of check_backups; `is_new` of an office that has had no night yet."""
+    """`code` is the exit code of check_backups; `is_new` of an office that has had no night yet, `is_empty` of one that has
+    neither a backup nor a failed one."""
 
     code: int
     text: str
     is_new: bool = False
+    is_empty: bool = False
 
 
 def finding(now: datetime.datetime) -> Finding:
@@ -39,6 +41,10 @@ def finding(now: datetime.datetime) -> Finding:
         copied=Max("created_at", filter=kept & Q(offsite_at__isnull=False)),
         failed=Max("created_at", filter=Q(state=RunState.FAILED)),
     )
+    return dataclasses.replace(_told(told, now), is_empty=not any(told.values()))
+
+
+def _told(told: dict, now: datetime.datetime) -> Finding:
     newest, proven = told["newest"], told["proven"]
     if why := cannot_make():
         return Finding(NONE, why)

@@ -22,7 +22,7 @@ from crm.exceptions import CrmError
 # fmt: off
 SAME = {
     "API", "Audit", "Auditor", "Cluster", "Cron", "DATETIME_FORMAT", "Data", "DSTI", "DSTI (%)", "DTI", "E-mail", "ETag", "Export",
-    "HTML", "Import", "Info", "LTV", "LTV (%)", "Leasing", "Marketing", "Role", "SHA-256", "Text", "claim key", "e-mail", "export", "filter", "format", "import",
+    "HTML", "Import", "Info", "LTV", "LTV (%)", "Leasing", "MB", "Marketing", "Role", "SHA-256", "Text", "claim key", "e-mail", "export", "filter", "format", "import",
     "limit", "role", "text",
 }
 # fmt: on

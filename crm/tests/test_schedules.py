@@ -257,7 +257,7 @@ def names() -> list[str]:
 
 
 def test_a_release_makes_what_is_missing_and_leaves_what_the_office_set(settings):
-    settings.AUDIT_KEYS = [KEY]
+    settings.AUDIT_KEYS, settings.BACKUP_EVERY = [KEY], 1
     schedules.sync()
     JobSchedule.objects.filter(name="verify_audit").update(at=datetime.time(6))
     schedules.sync()
@@ -339,3 +339,47 @@ def test_the_jobs_do_it(settings):
     assert [run.state for run in JobRun.objects.all()] == [RunState.DONE] * 3
     assert JobRun.objects.get(name="seal_audit").counts["seals"] == 1
     assert (AuditSeal.objects.count(), AuditCheck.objects.get().is_whole) == (1, True)
+
+
+# --- The night of the backups ---
+
+
+@pytest.mark.parametrize(
+    "day",
+    [(2026, 3, 28), (2026, 10, 24), (2026, 11, 20)],
+    ids=["02:00 is skipped", "02:00 comes twice", "another night"],
+)
+def test_each_night_has_one_backup(monkeypatch, settings, day):
+    """Asked every quarter of an hour, for three days."""
+    nightly = schedules.SCHEDULES["nightly_backup"]
+    monkeypatch.setattr(schedules, "SCHEDULES", {nightly.name: nightly})
+    begin = at(*day, 12)
+    JobSchedule.objects.create(name=nightly.name, since=begin)
+    for minute in range(0, 3 * 24 * 60, 15):
+        now = begin.astimezone(datetime.UTC) + minute * MINUTE
+        for run in schedules.tick(now):
+            JobRun.objects.filter(pk=run.pk).update(state=RunState.DONE, finished_at=now)
+    days = [(begin.date() + number * DAY).isoformat() for number in (1, 2, 3)]
+    assert runs() == [(day, "done") for day in days]
+    hours = [run.due_at.astimezone(PRAGUE).hour for run in JobRun.objects.order_by("slot")]
+    assert hours == [3 if day == "2026-03-29" else 2 for day in days]
+
+
+def test_a_night_that_was_slept_through_is_made_up_for_by_day_and_never_twice(monkeypatch):
+    nightly = schedules.SCHEDULES["nightly_backup"]
+    monkeypatch.setattr(schedules, "SCHEDULES", {nightly.name: nightly})
+    JobSchedule.objects.create(name=nightly.name, since=at(2026, 3, 2, 12))
+    [run] = schedules.tick(at(2026, 3, 5, 11))
+    assert run.slot == "2026-03-05"
+    assert schedules.tick(at(2026, 3, 5, 12)) == []
+    assert runs() == [("2026-03-03", "missed"), ("2026-03-04", "missed"), ("2026-03-05", "queued")]
+
+
+def test_without_a_key_no_backup_is_planned(settings):
+    names = {"nightly_backup", "hourly_backup"}
+    settings.BACKUP_EVERY = 6
+    assert names <= {each.name for each in schedules.wanted()}
+    settings.BACKUP_EVERY = 0
+    assert {each.name for each in schedules.wanted()} & names == {"nightly_backup"}
+    settings.BACKUP_KEYS = []
+    assert not {each.name for each in schedules.wanted()} & names

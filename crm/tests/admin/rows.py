@@ -113,7 +113,7 @@ MAKERS = {
     ),
     models.JobSchedule: lambda: models.JobSchedule.objects.create(name=f"job {next(_numbers)}"),
     models.JobRun: lambda: models.JobRun.objects.create(name="job", slot=str(next(_numbers))),
-    models.BackupRun: lambda: models.BackupRun.objects.create(file_name="a.enc"),
+    models.BackupRun: lambda: models.BackupRun.objects.create(file_name=f"{next(_numbers)}.hdbk"),
     models.MessageLog: lambda: models.MessageLog.objects.create(
         claim_key=str(next(_numbers)), case=_case(), recipient="alice@example.com", subject="H-000001"
     ),

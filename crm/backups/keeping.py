@@ -1,0 +1,258 @@
+"""A backup from its making to its removal, with its BackupRun: made, verified, copied off-site, pruned. Each step may be done
+again at any time: what a killed process had done of it is found, and what a command made or somebody brought is adopted."""
+
+import contextlib
+import datetime
+import hashlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from django.conf import settings
+from django.db.models import Q
+from django.utils import timezone
+
+from crm.backups import checking, making, offsite, retention, shelf
+from crm.backups.archive import open_archive
+from crm.choices import BackupKind, BackupProof, RunState
+from crm.exceptions import BackupDamaged, BackupDiffers, BackupGone, CrmError, OffsiteFailed
+from crm.jobs import Cancelled, Progress, told
+from crm.models import BackupRun
+
+GOOD = (BackupProof.DIGESTS, BackupProof.RESTORED)
+# Of a job's progress: so many of a hundred.
+MADE, VERIFIED, COPIED = 40, 80, 100
+MEGABYTE = 1024 * 1024
+
+
+# --- The jobs ---
+
+
+def night(progress: Progress) -> dict:
+    """The first one of a week that is good is the week's archive too."""
+    return _all_of(progress, (BackupKind.NIGHTLY, BackupKind.WEEKLY), restore=True)
+
+
+def hour(progress: Progress) -> dict:
+    return _all_of(progress, (BackupKind.HOURLY,), restore=False)
+
+
+def by_hand(progress: Progress) -> dict:
+    return _all_of(progress, (BackupKind.BY_HAND,), restore=True)
+
+
+def _all_of(progress: Progress, kinds: tuple[BackupKind, ...], *, restore: bool) -> dict:
+    run = _made(progress, kinds)
+    verify(run, restore=restore, progress=_part(progress, MADE, VERIFIED))
+    copied = copy_all(_part(progress, VERIFIED, COPIED))
+    pruned = prune(timezone.now())
+    return {"megabytes": -(-run.size_bytes // MEGABYTE), "rows": run.rows_total, "copied": copied, "pruned": pruned}
+
+
+def _part(progress: Progress, start: int, end: int) -> Callable[[int, int], None]:
+    return lambda done, total: progress(start + (end - start) * done // max(total, 1), COPIED)
+
+
+def _made(progress: Progress, kinds: tuple[BackupKind, ...]) -> BackupRun:
+    """What an earlier attempt of this job has made counts."""
+    adopt(timezone.now())
+    job = progress.run
+    since = Q(job=None, kind__in=kinds, created_at__gte=job.created_at)
+    found = BackupRun.objects.kept().filter(Q(job=job) | since).order_by("-created_at").first()
+    if found is not None:
+        BackupRun.objects.filter(pk=found.pk).update(job=job, user=job.user, user_name=job.user_name)
+        return found
+    now = timezone.now()
+    kind = BackupKind.WEEKLY if BackupKind.WEEKLY in kinds and not _has_weekly(now) else kinds[0]
+    return make(kind=kind, now=now, job=job, user=job.user, progress=_part(progress, 0, MADE))
+
+
+def _has_weekly(now: datetime.datetime) -> bool:
+    today = timezone.localtime(now)
+    monday = (today - datetime.timedelta(days=today.weekday())).replace(hour=0, minute=0, second=0, microsecond=0)
+    of_week = BackupRun.objects.kept().filter(kind=BackupKind.WEEKLY, created_at__gte=monday)
+    return of_week.exclude(proof=BackupProof.BAD).exists()
+
+
+# --- The steps ---
+
+
+def make(*, kind: str, now: datetime.datetime, job=None, user=None, progress: Callable | None = None) -> BackupRun:
+    """Raises what making raises, and leaves the reason as a failed run."""
+    began = time.monotonic()
+    who = {"job": job, "user": user, "user_name": user.get_display_name() if user else ""}
+    try:
+        path = making.create(kind=kind, now=now, progress=progress)
+    except Cancelled:
+        raise
+    except Exception as error:
+        failed = {"state": RunState.FAILED, "created_at": now, "finished_at": timezone.now(), "message": told(error)}
+        if job is None or not BackupRun.objects.filter(job=job, state=RunState.FAILED).update(**failed):
+            BackupRun.objects.create(kind=kind, is_local=False, **failed, **who)
+        raise
+    if job is not None:
+        BackupRun.objects.filter(job=job, state=RunState.FAILED).delete()
+    return _record(path, kind, now, took_s=round(time.monotonic() - began), **who)
+
+
+def adopt(now: datetime.datetime) -> None:
+    """A row for each file that has none; and where a file is gone, its row says so."""
+    files = {each.path.name: each for each in shelf.kept()}
+    known = set(BackupRun.objects.exclude(file_name="").values_list("file_name", flat=True))
+    for name in files.keys() - known:
+        _record(files[name].path, files[name].kind, files[name].at)
+    here = BackupRun.objects.filter(file_name__in=files)
+    here.filter(is_local=False).update(is_local=True, removed_at=None)
+    BackupRun.objects.kept().filter(is_local=True).exclude(file_name__in=files).update(is_local=False)
+    BackupRun.objects.kept().filter(is_local=False, offsite_at=None).update(removed_at=now)
+
+
+def adopt_copies(now: datetime.datetime) -> None:
+    """The same for what lies off-site, as after a restore into a new office, or where somebody has removed some there."""
+    if not offsite.is_set():
+        return
+    copies = {copy.name: copy for copy in offsite.listed()}
+    known = set(BackupRun.objects.filter(file_name__in=copies).values_list("file_name", flat=True))
+    for name in copies.keys() - known:
+        if told := shelf.told_by(Path(name)):
+            copy = copies[name]
+            BackupRun.objects.create(
+                file_name=name, kind=_kind(told.kind), created_at=told.at, state=RunState.DONE, size_bytes=copy.size,
+                is_local=False, offsite_key=offsite.key_of(name), offsite_etag=copy.etag, offsite_at=copy.at,
+            )  # fmt: skip
+    lost = BackupRun.objects.kept().exclude(offsite_at=None).exclude(file_name__in=copies)
+    lost.update(offsite_at=None, offsite_key="", offsite_etag="")
+    BackupRun.objects.kept().filter(is_local=False, offsite_at=None).update(removed_at=now)
+
+
+def _kind(text: str) -> str:
+    return text if text in BackupKind.values else BackupKind.BY_HAND
+
+
+def _record(path: Path, kind: str, at: datetime.datetime, **values) -> BackupRun:
+    """Of a file that is damaged or needs another key the row says only that."""
+    try:
+        with open_archive(path, settings.BACKUP_KEYS) as archive:
+            values |= _of_manifest(archive.manifest)
+    except BackupDamaged as error:
+        values |= {"proof": BackupProof.BAD, "verified_at": timezone.now(), "verify_message": str(error)}
+    except CrmError as error:
+        values |= {"verify_message": str(error)}
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    given = {
+        "state": RunState.DONE,
+        "kind": _kind(kind),
+        "created_at": at,
+        "finished_at": timezone.now(),
+        "is_local": True,
+    }
+    run, _made = BackupRun.objects.update_or_create(
+        file_name=path.name, defaults={**given, "size_bytes": path.stat().st_size, "sha256": digest, **values}
+    )
+    return run
+
+
+def _of_manifest(manifest: dict) -> dict:
+    return {
+        "version": str(manifest.get("version", ""))[:40],
+        "engine": f"{manifest.get('engine', '')} {manifest.get('server_version', '')}".strip()[:60],
+        "rows_total": sum(table["rows"] for table in manifest.get("tables", {}).values()),
+        "files_total": len(manifest.get("files", ())),
+    }
+
+
+def verify(run: BackupRun, *, restore: bool, progress: Callable[[int, int], object] = lambda done, total: None) -> None:
+    """Raises what is wrong with it, and writes it down. One that was proven as far before is left alone."""
+    if run.proof == BackupProof.RESTORED or (run.proof == BackupProof.DIGESTS and not restore):
+        return
+    began, found = time.monotonic(), None
+    try:
+        if not run.path.exists():
+            raise BackupGone(file=run.file_name)
+        found = checking.verify(run.path, restore=restore, progress=progress)
+        run.proof, run.verify_message = found.proof, "\n".join(found.warnings)
+    except Cancelled:
+        raise
+    except (BackupDamaged, BackupDiffers) as error:
+        run.proof, run.verify_message = BackupProof.BAD, str(error)
+        raise
+    except Exception as error:
+        run.verify_message = told(error)
+        raise
+    finally:
+        if found or run.verify_message:
+            run.verified_at, run.verify_took_s = timezone.now(), round(time.monotonic() - began)
+            run.save(update_fields=["proof", "verify_message", "verified_at", "verify_took_s"])
+
+
+def copy_all(progress: Callable[[int, int], object] = lambda done, total: None) -> int:
+    """Off-site, newest first, whatever is here and has no copy yet. Raises OffsiteFailed at the first that fails."""
+    if not offsite.is_set():
+        return 0
+    waiting = BackupRun.objects.kept().filter(is_local=True, offsite_at=None).exclude(proof=BackupProof.BAD)
+    runs = list(waiting.order_by("-created_at"))
+    for number, run in enumerate(runs):
+        copy(run, lambda done, total, number=number: progress(number * total + done, len(runs) * total))
+    return len(runs)
+
+
+def copy(run: BackupRun, progress: Callable[[int, int], object] = lambda done, total: None) -> None:
+    try:
+        found = offsite.put(run.path, run.sha256, progress)
+    except (OffsiteFailed, BackupDamaged) as error:
+        BackupRun.objects.filter(pk=run.pk).update(offsite_message=str(error))
+        raise
+    _note_copy(BackupRun.objects.filter(pk=run.pk), found)
+
+
+def _note_copy(runs, copied: offsite.Copy) -> None:
+    runs.update(
+        offsite_key=offsite.key_of(copied.name), offsite_etag=copied.etag, offsite_at=copied.at, offsite_message=""
+    )
+
+
+def copy_of(path: Path) -> offsite.Copy | None:
+    """Off-site, where a store is set; nothing is written down."""
+    if not offsite.is_set():
+        return None
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return offsite.put(path, digest)
+
+
+def note(path: Path, copied: offsite.Copy | None, now: datetime.datetime) -> None:
+    """What was made, and copied, before there were tables to write it down in."""
+    adopt(now)
+    if copied:
+        _note_copy(BackupRun.objects.filter(file_name=path.name), copied)
+
+
+def prune(now: datetime.datetime) -> int:
+    """Here and off-site; a file that waits for its copy stays. Returns how many backups went. Raises OffsiteFailed."""
+    adopt(now)
+    adopt_copies(now)
+    runs = {run.file_name: run for run in BackupRun.objects.kept()}
+    gone = set()
+    for name in retention.to_remove(map(_candidate, runs.values()), now, settings=settings):
+        run = runs[name]
+        if offsite.is_set() and run.is_local and not run.offsite_at and run.proof in GOOD:
+            continue
+        _remove(run, now)
+        gone.add(name)
+    return len(gone)
+
+
+def _candidate(run: BackupRun) -> retention.Candidate:
+    return retention.Candidate(
+        run.file_name, run.kind, run.created_at, run.proof in GOOD, run.proof == BackupProof.RESTORED
+    )
+
+
+def _remove(run: BackupRun, now: datetime.datetime) -> None:
+    """Off-site first: while that fails, it stays here too and is tried again."""
+    if run.offsite_at and offsite.is_set():
+        offsite.delete(run.file_name)
+    with contextlib.suppress(FileNotFoundError):
+        run.path.unlink()
+    BackupRun.objects.filter(pk=run.pk).update(is_local=False, removed_at=now)

@@ -1,0 +1,307 @@
+"""A backup from its making to its removal, whatever is killed or fails between. What a backup holds and how it is verified
+are told elsewhere: here it is an archive of nothing, and its verification says what it is told to."""
+
+import datetime
+import hashlib
+
+import pytest
+from django.utils import timezone
+
+from crm import jobs, tasks
+from crm.backups import archive, keeping, offsite, shelf
+from crm.backups.checking import Checked
+from crm.choices import BackupKind, BackupProof, RunState
+from crm.exceptions import BackupDamaged, DumpFailed, LoadFailed, OffsiteFailed
+from crm.models import BackupRun, JobRun
+
+pytestmark = pytest.mark.django_db
+NOW = datetime.datetime(2026, 3, 4, 1, tzinfo=datetime.UTC)  # a Wednesday
+DAY = datetime.timedelta(days=1)
+MANIFEST = {
+    "version": "0.1.0", "engine": "postgresql", "server_version": "15.20", "tables": {"crm_client": {"rows": 7}, "crm_case": {"rows": 5}},
+    "files": [{"name": "a.pdf"}],
+}  # fmt: skip
+
+
+def create(*, kind, now, progress=None, **_given):
+    """An archive with no data."""
+    with shelf.new_file(at=now, kind=kind) as new:
+        archive.Writer(new, keeping.settings.BACKUP_KEYS[0]).finish(MANIFEST)
+    return new.path
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, settings, monkeypatch):
+    settings.BACKUP_DIR = tmp_path
+    monkeypatch.setattr(keeping.making, "create", create)
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def verification(monkeypatch):
+    """`says` is a proof, or the error that is raised; `asked` what was verified, and whether by restoring it."""
+
+    class Verification:
+        says, asked, warnings = BackupProof.RESTORED, [], []
+
+        def verify(self, path, *, restore, progress=None):
+            self.asked.append((path.name, restore))
+            if isinstance(self.says, Exception):
+                raise self.says
+            return Checked(MANIFEST, proof=self.says, warnings=self.warnings)
+
+    told = Verification()
+    told.asked = []
+    monkeypatch.setattr(keeping.checking, "verify", told.verify)
+    return told
+
+
+@pytest.fixture
+def now(time_machine):
+    time_machine.move_to(NOW, tick=False)
+    return NOW
+
+
+def job(name="nightly_backup", **values) -> JobRun:
+    return jobs.enqueue(name, queue="long", **values)
+
+
+def work(run: JobRun) -> JobRun:
+    """An attempt at it, now."""
+    JobRun.objects.filter(pk=run.pk).update(due_at=timezone.now(), state=RunState.QUEUED)
+    tasks.run_job(run.pk)
+    return JobRun.objects.get(pk=run.pk)
+
+
+def names(folder) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+# --- A night ---
+
+
+def test_a_night_makes_verifies_and_tells_one_backup(now, folder, verification):
+    done = work(job())
+    run = BackupRun.objects.get()
+    assert done.state == RunState.DONE, done.message
+    assert (run.file_name, run.size_bytes) == (names(folder)[0], run.path.stat().st_size)
+    assert (run.proof, run.verified_at, run.created_at) == (BackupProof.RESTORED, now, now)
+    assert (run.version, run.engine, run.rows_total, run.files_total) == ("0.1.0", "postgresql 15.20", 12, 1)
+    assert run.sha256 == hashlib.sha256(run.path.read_bytes()).hexdigest()
+    assert verification.asked == [(run.file_name, True)]
+    assert (run.job, run.is_local, run.offsite_at) == (done, True, None)
+
+
+def test_the_first_good_night_of_a_week_is_its_archive(now, time_machine):
+    for day in range(12):
+        time_machine.move_to(NOW + day * DAY, tick=False)
+        work(job())
+    kinds = list(BackupRun.objects.order_by("created_at").values_list("kind", flat=True))
+    weekly, nightly = BackupKind.WEEKLY, BackupKind.NIGHTLY
+    assert kinds == [weekly, *[nightly] * 4, weekly, *[nightly] * 6]
+
+
+def test_a_damaged_archive_of_a_week_is_made_up_for(now, time_machine, verification):
+    verification.says = BackupDamaged(file="a", at=1)
+    assert work(job()).state == RunState.FAILED
+    verification.says = BackupProof.RESTORED
+    time_machine.move_to(NOW + DAY, tick=False)
+    work(job())
+    assert list(BackupRun.objects.order_by("created_at").values_list("kind", "proof")) == [
+        ("weekly", "bad"), ("weekly", "restored"),
+    ]  # fmt: skip
+
+
+def test_of_the_day_and_by_hand_are_of_their_kind(now, verification, administrator):
+    work(job("hourly_backup"))
+    work(job("make_backup", user=administrator))
+    hourly, by_hand = BackupRun.objects.order_by("pk")
+    assert (hourly.kind, by_hand.kind, by_hand.user) == ("hourly", "by-hand", administrator)
+    assert [restore for _name, restore in verification.asked] == [False, True]
+
+
+# --- What fails, and what is begun again ---
+
+
+def test_a_backup_that_cannot_be_made_is_told_once_and_tried_again(now, folder, monkeypatch):
+    def fail(**given):
+        raise DumpFailed(why="pg_dump: no")
+
+    run = job()
+    monkeypatch.setattr(keeping.making, "create", fail)
+    for _ in range(2):
+        work(run)
+    failed = BackupRun.objects.get()
+    assert (failed.state, "pg_dump: no" in failed.message, names(folder)) == (RunState.FAILED, True, [])
+    monkeypatch.setattr(keeping.making, "create", create)
+    assert work(run).state == RunState.DONE
+    assert BackupRun.objects.get().state == RunState.DONE
+
+
+def test_a_job_that_was_killed_after_its_file_was_made_makes_no_second_one(now, folder, monkeypatch):
+    run = job()
+    monkeypatch.setattr(keeping, "_record", lambda *given, **values: (_ for _ in ()).throw(SystemExit))
+    with pytest.raises(SystemExit):
+        work(run)
+    assert (len(names(folder)), BackupRun.objects.count()) == (1, 0)
+    monkeypatch.undo()
+    keeping.settings.BACKUP_DIR = folder
+    monkeypatch.setattr(keeping.checking, "verify", lambda *given, **values: Checked(MANIFEST, BackupProof.RESTORED))
+    assert work(run).state == RunState.DONE
+    found = BackupRun.objects.get()
+    assert (len(names(folder)), found.job_id, found.proof) == (1, run.pk, BackupProof.RESTORED)
+
+
+def test_a_job_that_was_killed_while_it_verified_verifies_the_same_file(now, folder, verification):
+    run = job()
+    verification.says = LoadFailed(why="no room")
+    work(run)
+    assert (BackupRun.objects.get().proof, "no room" in BackupRun.objects.get().verify_message) == ("", True)
+    verification.says = BackupProof.RESTORED
+    work(run)
+    assert (len(names(folder)), BackupRun.objects.get().proof) == (1, BackupProof.RESTORED)
+
+
+def test_what_was_verified_is_not_verified_again(now, store, verification):
+    run = job()
+    store.fault = lambda method, path: "500"
+    work(run)
+    store.fault = lambda method, path: ""
+    assert work(run).state == RunState.DONE
+    assert len(verification.asked) == 1
+
+
+def test_one_that_could_not_be_restored_to_try_says_why(now, verification):
+    verification.says, verification.warnings = BackupProof.DIGESTS, ["Digests only: set VERIFY_DATABASE_URL."]
+    assert work(job()).state == RunState.DONE
+    run = BackupRun.objects.get()
+    assert (run.proof, run.verify_message) == (BackupProof.DIGESTS, "Digests only: set VERIFY_DATABASE_URL.")
+
+
+# --- Files and rows ---
+
+
+def test_a_file_without_a_row_is_adopted(now, folder):
+    create(kind="by-hand", now=NOW - DAY)
+    (folder / "notes.txt").write_text("x")
+    for _ in range(2):
+        keeping.adopt(now)
+    run = BackupRun.objects.get()
+    assert (run.kind, run.created_at, run.rows_total, run.state) == ("by-hand", NOW - DAY, 12, RunState.DONE)
+
+
+def test_a_damaged_file_and_one_of_another_key_are_adopted_as_such(now, folder, settings):
+    damaged = create(kind="nightly", now=NOW - 2 * DAY)
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    create(kind="nightly", now=NOW - DAY)
+    settings.BACKUP_KEYS = [settings.BACKUP_KEYS[0][::-1]]
+    keeping.adopt(now)
+    locked, bad = BackupRun.objects.order_by("-created_at")
+    assert "BACKUP_KEY" in locked.verify_message and locked.proof == ""
+    settings.BACKUP_KEYS = [settings.BACKUP_KEYS[0][::-1]]
+    BackupRun.objects.all().delete()
+    keeping.adopt(now)
+    assert BackupRun.objects.get(file_name=bad.file_name).proof == BackupProof.BAD
+
+
+def test_a_file_that_is_gone_is_told_and_one_that_comes_back_too(now):
+    path = create(kind="nightly", now=NOW)
+    keeping.adopt(now)
+    content = path.read_bytes()
+    path.unlink()
+    keeping.adopt(now)
+    run = BackupRun.objects.get()
+    assert (run.is_local, run.removed_at) == (False, now)
+    path.write_bytes(content)
+    keeping.adopt(now)
+    run = BackupRun.objects.get()
+    assert (run.is_local, run.removed_at) == (True, None)
+
+
+# --- Off-site ---
+
+
+def test_each_backup_goes_off_site_and_what_waited_for_it_too(now, time_machine, store):
+    store.fault = lambda method, path: "500"
+    first = job()
+    assert "500" in work(first).message
+    run = BackupRun.objects.get()
+    assert (run.offsite_at, "500" in run.offsite_message, run.is_local) == (None, True, True)
+    store.fault = lambda method, path: ""
+    time_machine.move_to(NOW + DAY, tick=False)
+    assert work(job()).counts["copied"] == 2
+    for run in BackupRun.objects.all():
+        assert run.offsite_key == f"prague/{run.file_name}"
+        assert (run.offsite_message, bool(run.offsite_etag)) == ("", True)
+    assert len(offsite.listed()) == 2
+
+
+def test_a_damaged_backup_is_not_copied(now, store, verification):
+    verification.says = BackupDamaged(file="a", at=1)
+    work(job())
+    assert offsite.listed() == []
+
+
+def test_copies_without_a_row_are_known_and_lost_ones_too(now, store, folder):
+    path = create(kind="weekly", now=NOW - DAY)
+    offsite.put(path, hashlib.sha256(path.read_bytes()).hexdigest())
+    path.unlink()
+    keeping.adopt_copies(now)
+    run = BackupRun.objects.get()
+    assert (run.kind, run.is_local, run.offsite_key) == ("weekly", False, f"prague/{path.name}")
+    offsite.delete(path.name)
+    keeping.adopt_copies(now)
+    run.refresh_from_db()
+    assert (run.offsite_at, run.removed_at) == (None, now)
+
+
+# --- Pruning ---
+
+
+def fill(days: int, **values) -> None:
+    for day in range(days):
+        create(kind="nightly", now=NOW - day * DAY)
+    keeping.adopt(NOW)
+    BackupRun.objects.update(proof=BackupProof.RESTORED, **values)
+
+
+def test_old_ones_go_here_and_off_site(now, store, folder):
+    fill(32)
+    keeping.copy_all()
+    assert keeping.prune(NOW) == 1
+    assert keeping.prune(NOW) == 0
+    assert len(names(folder)) == len(offsite.listed()) == 31
+    gone = BackupRun.objects.get(removed_at=NOW)
+    assert gone.created_at == NOW - 31 * DAY
+
+
+def test_none_goes_while_the_newest_is_not_good(now, folder):
+    fill(40)
+    newest = BackupRun.objects.order_by("-created_at").first()
+    for proof in (BackupProof.BAD, ""):
+        BackupRun.objects.filter(pk=newest.pk).update(proof=proof)
+        assert keeping.prune(NOW) == 0
+    assert len(names(folder)) == 40
+
+
+def test_one_that_waits_for_its_copy_stays(now, store, folder):
+    fill(32)
+    assert keeping.prune(NOW) == 0
+    assert len(names(folder)) == 32
+
+
+def test_a_store_that_refuses_to_delete_keeps_the_file_here_too(now, store, folder):
+    fill(32)
+    keeping.copy_all()
+    store.fault = lambda method, path: "403" if method == "DELETE" else ""
+    with pytest.raises(OffsiteFailed):
+        keeping.prune(NOW)
+    assert len(names(folder)) == 32
+    assert not BackupRun.objects.exclude(removed_at=None).exists()
+
+
+def test_a_night_removes_what_is_old_enough(now):
+    fill(35)
+    BackupRun.objects.filter(created_at=NOW).delete()
+    done = work(job())
+    assert done.counts["pruned"] == 4, done.message
