@@ -102,7 +102,7 @@ def test_release_web_and_worker_see_the_backups_on_a_volume_of_their_own(service
     volumes = yaml.safe_load((COMPOSE / "compose.yaml").read_text())["volumes"]
     for name in ("release", "web", "worker"):
         folder = services[name]["environment"]["BACKUP_DIR"]
-        [volume] = [each.split(":")[0] for each in services[name]["volumes"] if each.split(":")[1] == folder]
+        [volume] = [each.split(":")[0] for each in services[name]["volumes"] if each.endswith(f":{folder}")]
         assert volume in volumes
         assert f" {folder}\n" in (COMPOSE / "Dockerfile").read_text()
 

@@ -390,7 +390,8 @@ def test_what_has_ended_is_said_when_the_database_is_back_and_not_done_again(mon
     assert carry_out(run, lambda progress: done.append(1)).state == RunState.DONE and done == [1]
 
 
-@pytest.mark.parametrize("name", sorted(schedule.name for schedule in schedules.SCHEDULES.values()))
+# A backup asks for more than a test's own transaction has: crm/tests/backups/test_night.py.
+@pytest.mark.parametrize("name", sorted(schedules.SCHEDULES.keys() - {"nightly_backup", "hourly_backup"}))
 def test_each_schedule_is_a_command_too(settings, name, capsys):
     settings.AUDIT_KEYS = ["only-for-tests-0123456789-abcdefghijklmnopqrstuvwxyz"]
     call_command("run_job", name)
