@@ -1,12 +1,11 @@
 import pytest
-from django.core.management import call_command
 
-from crm import roles
 from crm.audit import sealing
 from crm.backups import offsite
 from crm.tests import factories
 from crm.tests.backups import archives
 from crm.tests.backups.store import BUCKET, call, serving
+from crm.tests.between import Baseline
 from crm.tests.raw import IS_POSTGRES, Database
 
 AUDIT_KEY = "p3Kd93hfLzmQ7rTyB5xWnV1cUe8sJa2g"
@@ -42,8 +41,8 @@ def archive(django_db_setup, django_db_blocker, tmp_path_factory):
     """A backup of a small office with a sealed history and two files; made once, then the database is as it was."""
     with django_db_blocker.unblock(), pytest.MonkeyPatch.context() as patch:
         patch.setattr("django.conf.settings.AUDIT_KEYS", [AUDIT_KEY])
+        baseline = Baseline()
         try:
-            roles.sync()
             client = factories.make_client("Alice Nováková")
             factories.make_case(client=client)
             factories.make_lender(name="Banka; 'X' \\. \t ž")
@@ -51,7 +50,7 @@ def archive(django_db_setup, django_db_blocker, tmp_path_factory):
             folder = tmp_path_factory.mktemp("archive")
             found = archives.write(folder / "office.hdbk", files=FILES, head=sealing.head_line())
         finally:
-            call_command("flush", interactive=False, verbosity=0)
+            baseline.restore()
     return found
 
 

@@ -115,10 +115,10 @@ def test_where_a_store_is_set_a_copy_is_fresh_too(office, settings):
     assert told()[0] == 0
 
 
-def test_it_asks_two_queries(office, django_assert_num_queries):
+def test_it_asks_one_query(office, django_assert_num_queries):
     for hours in range(30):
         backup(hours + 1)
-    with django_assert_num_queries(2):
+    with django_assert_num_queries(1):
         watch.trouble(NOW)
 
 
