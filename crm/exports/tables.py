@@ -48,7 +48,7 @@ class Table:
     progress: Callable[[int], None] = lambda done: None
 
     def summary(self) -> Summary | None:
-        return Summary(self.columns)
+        return Summary(self.columns, self.rows.model)
 
     @property
     def header(self) -> list[str]:

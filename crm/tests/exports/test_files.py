@@ -19,7 +19,7 @@ from import_export.formats.base_formats import XLSX as StockXlsx
 from crm import exports
 from crm.choices import CaseStatus
 from crm.exports import csv_file, summary, xlsx_file
-from crm.models import Case, Client
+from crm.models import Case, Client, Document, DocumentType
 from crm.spreadsheet import TOO_LONG_MARK
 from crm.tests import factories
 from crm.tests.exports.reading import csv_rows, export, plain_rows, sheet, xlsx_rows
@@ -94,8 +94,23 @@ def test_totals_stand_beside_the_table(case, client):
     assert ["'=1+1", 1] in found["Summary"] and ["Current step", None] in found["Summary"]
 
 
+def test_what_repeats_in_the_rows_is_in_no_total(case, client):
+    kind = DocumentType.objects.create(code="passport", name_cs="Pas", name_en="Passport")
+    Document.objects.bulk_create([Document(case=case, type=kind) for _number in range(3)])
+    content = export(Document.objects.all(), "xlsx", columns=["status", "case.loan_amount_czk", "case.status"])
+    assert sheets(content)["Summary"] == [["Rows", 3], [None, None], ["Status", None], ["Requested", 3]]
+
+
+def test_of_a_clients_list_with_cases_only_the_cases_are_counted(case, client):
+    factories.make_case(client, loan_amount_czk=100)
+    content = export(Client.objects.all(), "xlsx", columns=["portal_user", "case.loan_amount_czk", "case.status"])
+    found = sheets(content)["Summary"]
+    assert ["Loan amount (CZK)", 1234667.5] in found and ["Open", 2] in found
+    assert ["Portal user", None] not in found
+
+
 def test_many_kinds_are_counted_to_the_end(db):
-    counted = summary.Summary([column for column in exports.columns_of(Case) if column.name == "lender"])
+    counted = summary.Summary([column for column in exports.columns_of(Case) if column.name == "lender"], Case)
     for number in range(summary.MOST + 5):
         counted.see([[f"Bank {number}"]])
     lines = counted.lines(35)
