@@ -25,7 +25,7 @@ from crm import values
 from crm.admin import badges, filter_words
 from crm.admin.base import STYLES, ReadOnlyAdmin, require
 from crm.admin.exports import ExportAdminMixin, filters_of
-from crm.admin.filters import DateRange
+from crm.admin.filters import DateRange, pass_over
 from crm.admin.paging import CrmChangeList
 from crm.admin.ui import ChoicesDropdownFilter, DropdownFilter, display
 from crm.audit import trail, verifying
@@ -80,7 +80,11 @@ class PersonFilter(DropdownFilter):
     def queryset(self, request, queryset):
         if self.value() == NOBODY:
             return queryset.filter(user_id=None)
-        return queryset.filter(user_id=int(self.value())) if (self.value() or "").isdecimal() else queryset
+        if (self.value() or "").isdecimal():
+            return queryset.filter(user_id=int(self.value()))
+        if self.value():
+            pass_over(request, self)
+        return queryset
 
 
 class ChangedFilter(DropdownFilter):
@@ -102,6 +106,8 @@ class ChangedFilter(DropdownFilter):
                 return queryset.filter(
                     Exists(rows.filter(operation_id=OuterRef("operation_id"))), kind__in=OPERATION_KINDS
                 )
+        if self.value():
+            pass_over(request, self)
         return queryset
 
 
@@ -118,6 +124,7 @@ class DayRange(DateRange):
                     at = timezone.make_aware(midnight)
                     queryset = queryset.filter(**{f"{self.parameter_name}__{lookup}": at})
             except (ValidationError, OverflowError):
+                pass_over(request, self)
                 continue
         return queryset
 

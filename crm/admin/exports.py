@@ -24,6 +24,7 @@ from import_export.admin import ExportMixin
 from crm import exports, values
 from crm.admin import ui
 from crm.admin.base import require
+from crm.admin.filters import UnreadFilter
 from crm.admin.forms import CrmForm, select
 from crm.exceptions import CrmError
 from crm.exports import presets, waiting
@@ -140,6 +141,7 @@ class ExportAdminMixin(ExportMixin):
         return self.listed(request, request.POST.get("selected", ""))
 
     def listed(self, request, keys: str):
+        request.wants_whole_filter = True
         queryset = super().get_export_queryset(request)
         return queryset.filter(pk__in=list(filter(None, map(values.key, keys.split(","))))) if keys else queryset
 
@@ -151,13 +153,22 @@ class ExportAdminMixin(ExportMixin):
         try:
             if request.method != "POST":
                 form = self.export_form(request, initial=self._wanted(request, preset))
-                return self._export_page(request, form, preset, self.get_export_queryset(request))
+                return self._export_page(request, form, preset, self._rows_or_why_not(request))
             return self._posted(request, preset)
         except IncorrectLookupParameters:
             return HttpResponseRedirect(f"{self.export_url('changelist')}?e=1")
+        except UnreadFilter:
+            return HttpResponseRedirect(request.get_full_path())  # where it is said
         except CrmError as error:
             messages.error(request, str(error))
             return HttpResponseRedirect(request.get_full_path())
+
+    def _rows_or_why_not(self, request):
+        try:
+            return self.get_export_queryset(request)
+        except UnreadFilter as error:
+            messages.error(request, str(error))
+            return None
 
     def _posted(self, request, preset):
         is_own = preset is not None and preset.user_id == request.user.pk
@@ -184,6 +195,8 @@ class ExportAdminMixin(ExportMixin):
         return HttpResponseRedirect(self.preset_url(preset))
 
     def _save_preset(self, request, form, preset) -> None:
+        """Raises UnreadFilter, NameTaken and SearchIsPrivate."""
+        self.listed(request, "")
         given = form.cleaned_data
         preset.name, preset.format, preset.columns = given["preset_name"], given["format"], given["columns"]
         preset.query = request.GET.urlencode()
@@ -233,7 +246,7 @@ class ExportAdminMixin(ExportMixin):
         return self._export_page(request, form, None, queryset, action)
 
     def _export_page(self, request, form, preset, rows=None, action: str = ""):
-        """`rows` are counted; of a form that comes back they were."""
+        """`rows` are counted; of a form that comes back they were. None: they cannot be, or were."""
         context = {
             **self.admin_site.each_context(request),
             "title": _("Export"),

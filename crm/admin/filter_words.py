@@ -29,7 +29,8 @@ def words(model: type[models.Model], filtered_by: dict, user) -> list[str]:
     record of PostgreSQL does not keep that of the address."""
     specs = _specs(model, filtered_by, user)
     place = {name: number for number, name in enumerate(specs)}
-    names = sorted(filtered_by, key=lambda name: (name in (SEARCH, SELECTED), place.get(name, len(place)), name))
+    told = [name for name, given in filtered_by.items() if not _is_open(specs.get(name), given)]
+    names = sorted(told, key=lambda name: (name in (SEARCH, SELECTED), place.get(name, len(place)), name))
     return [_told(model, name, filtered_by[name], specs.get(name)) for name in names]
 
 
@@ -52,6 +53,11 @@ def _specs(model, filtered_by: dict, user) -> dict:
     except (IncorrectLookupParameters, DisallowedModelAdminLookup):
         return {}
     return {name: spec for spec in changelist.filter_specs for name in spec.expected_parameters()}
+
+
+def _is_open(spec, given) -> bool:
+    """The lists' forms send each of their filters, also those where nothing was chosen."""
+    return spec is not None and given == ""
 
 
 def _told(model, name: str, given, spec) -> str:

@@ -9,7 +9,18 @@ from django.utils.translation import gettext_lazy as _
 
 from crm.admin.forms import LocalDateField, LocalDateWidget, NumberField, NumberWidget
 from crm.admin.ui import INPUT_CLASSES, DropdownFilter, RangeDateFilter, RangeNumericFilter
+from crm.exceptions import CrmError
 from crm.models import Client, User
+
+
+class UnreadFilter(CrmError):
+    message = _("The filter “%(filter)s” cannot be read, so nothing is exported. Put it right on the list.")
+
+
+def pass_over(request, unread) -> None:
+    """A list shows all rows, and what is wrong beside the filter; a file could not, so none is made of it."""
+    if getattr(request, "wants_whole_filter", False):
+        raise UnreadFilter(filter=unread.title)
 
 
 class QuickFilter(DropdownFilter):
@@ -22,7 +33,11 @@ class QuickFilter(DropdownFilter):
     title = _("quick choice")
 
     def queryset(self, request, queryset):
-        return getattr(self, self.value() or self.default, self.everything)(request, queryset)
+        choice = self.value() or self.default
+        if choice not in dict(self.lookup_choices):
+            pass_over(request, self)
+            return queryset
+        return getattr(self, choice, self.everything)(request, queryset)
 
     def everything(self, request, queryset):
         return queryset
@@ -100,7 +115,11 @@ class AdviserFilter(DropdownFilter):
         return [(str(user.pk), user.get_display_name()) for user in staff]
 
     def queryset(self, request, queryset):
-        return queryset.belonging_to(int(self.value())) if (self.value() or "").isdecimal() else queryset
+        if (self.value() or "").isdecimal():
+            return queryset.belonging_to(int(self.value()))
+        if self.value():
+            pass_over(request, self)
+        return queryset
 
 
 class CitizenshipFilter(DropdownFilter):
@@ -151,6 +170,7 @@ class TypedRangeMixin:
             try:
                 value = self.range_form.field_class(required=False).clean(typed)
             except ValidationError:
+                pass_over(request, self)
                 continue
             if value is not None:
                 queryset = queryset.filter(**{f"{self.parameter_name}__{lookup}": value})

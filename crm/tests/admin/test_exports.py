@@ -17,9 +17,10 @@ from import_export.admin import ExportActionModelAdmin, ExportMixin
 
 from crm import exports, jobs, roles, schedules, tasks
 from crm.admin import exports as pages
+from crm.admin.filters import UnreadFilter
 from crm.choices import RunState
 from crm.exports import waiting
-from crm.models import AuditEntry, Case, Client, ExportedClient, ExportRun, JobRun, User
+from crm.models import AuditEntry, Case, Client, ExportedClient, ExportPreset, ExportRun, JobRun, User
 from crm.tests import factories
 from crm.tests.exports.reading import csv_rows, plain_rows, xlsx_rows
 
@@ -141,6 +142,48 @@ def test_a_search_is_recorded_without_its_words(browse, manager):
     response = browse(manager).post(f"{EXPORT}?q=novakova", chosen())
     assert [row["Full name"] for row in csv_rows(response.content)] == ["Alice Nováková"]
     assert ExportRun.objects.get().filter == {"search": True}
+
+
+@pytest.mark.parametrize(
+    ("model", "query"),
+    [
+        ("case", "opened_on_from=31.2.2026"),
+        ("case", "next_deadline_to=zz"),
+        ("case", "loan_amount_czk_from=much"),
+        ("case", "adviser=zz"),
+        ("case", "quick=title"),
+        ("auditentry", "person=zz"),
+        ("auditentry", "changed=zz"),
+        ("auditentry", "at_from=zz"),
+    ],
+)
+def test_a_filter_that_cannot_be_read_exports_nothing_and_is_named(browse, admin_user, model, query):
+    factories.make_case()
+    page, browser = f"{reverse(f'admin:crm_{model}_export')}?{query}", browse(admin_user)
+    given = chosen("status" if model == "case" else "source")
+    for preset in ({}, {"_save_new_preset": "1", "preset_name": "x"}):
+        response = browser.post(page, given | preset)
+        assert (response.status_code, response.url) == (302, page)
+    assert not ExportRun.objects.exists() and not ExportPreset.objects.exists()
+    response = browser.get(page)
+    [said] = [str(message) for message in response.context["messages"]]
+    assert "cannot be read" in said and response.context["rows"] is None
+
+
+def test_a_job_makes_no_file_by_a_filter_that_cannot_be_read(manager):
+    factories.make_case()
+    run = exports.planned(Case, CSV, manager, ["status"], {})
+    waiting.order(run, query="opened_on_from=31.2.2026", selected="")
+    with pytest.raises(UnreadFilter):
+        pages.rows_of(run)
+
+
+def test_a_filter_that_chose_nothing_is_everything(browse, manager):
+    factories.make_case()
+    query = "quick=&adviser=&status__exact=&lender__id__exact=&opened_on_from=&opened_on_to=&loan_amount_czk_from="
+    response = browse(manager).post(f"{reverse('admin:crm_case_export')}?{query}", chosen("status"))
+    assert len(csv_rows(response.content)) == 1
+    assert exports.filter_text(ExportRun.objects.get(), manager) == "everything"
 
 
 def test_an_impossible_filter_leads_back_to_the_list(browse, manager):
