@@ -29,6 +29,10 @@ class NotAChoice(CrmError):
     message = _("%(name)s is none of: %(allowed)s.")
 
 
+class UnknownRecord(CrmError):
+    message = _("%(column)s: there is no %(name)s.")
+
+
 def column(name: str) -> Column:
     known = {each.name: each for each in columns_of(Client)}
     found = known.get(name) or known.get(f"case.{name}")
@@ -44,7 +48,7 @@ def names(wanted: Iterable[str], user) -> list[str]:
 
 def rows(conditions: Iterable[str], user, names: Iterable[str]) -> tuple[QuerySet, dict]:
     """A row a case where one of the columns `names` is of cases, else a row a client; and what the record says of the
-    filter. Raises FieldError for an encrypted column, ValidationError for an impossible value."""
+    filter. Raises FieldError for an encrypted column, ValidationError for an impossible value, CrmError for an unknown one."""
     asked, told = [], {}
     for written in conditions:
         name, equals, value = written.partition("=")
@@ -74,5 +78,7 @@ def _condition(name: str, value: str) -> tuple[str, object]:
     if asked.field.choices and value not in dict(asked.field.flatchoices):
         raise NotAChoice(name=value, allowed=", ".join(dict(asked.field.flatchoices)))
     if written := _WRITTEN.get(asked.field.related_model):
+        if not lookup and not asked.field.related_model.objects.filter(**{written: value}).exists():
+            raise UnknownRecord(column=asked.label, name=value)
         path = f"{path}__{written}"
     return f"{path}__{lookup or 'exact'}", value

@@ -171,6 +171,13 @@ def test_several_filters_hold_for_one_case_together(written, conditions, found, 
     assert sorted(told) == sorted({condition.partition("=")[0] for condition in conditions})
 
 
+@pytest.mark.parametrize("condition", ["adviser=nobody", "stand_in=nobody", "current_step=x", "lender=No Bank"])
+def test_a_filter_by_what_is_not_there_is_a_mistake(written, tmp_path, condition):
+    with pytest.raises(CommandError, match=condition.partition("=")[2]):
+        written(filter=[condition])
+    assert not ExportRun.objects.exists() and not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("condition", "found"),
     [
