@@ -35,6 +35,8 @@ class Command(BaseCommand):
         file_format = exports.PLAIN_CSV if machine else file.suffix.lower().lstrip(".")
         if file_format not in exports.FORMATS or file.suffix.lower() != f".{exports.ENDINGS[file_format]}":
             raise CommandError(f"The file's name has to end in {'.csv' if machine else '.xlsx or .csv'}.")
+        if "\0" in str(file):
+            raise CommandError("No file can have this name: there is a NUL in it.")
         try:
             person = User.objects.get(username=user) if user else None
             names = selection.names(columns.split(",") if columns else (), person)

@@ -43,6 +43,12 @@ def test_a_file_of_that_number_stays(db, tmp_path):
     assert (run.state, run.message, run.sha256) == (RunState.FAILED, "File exists", "")
 
 
+def test_a_name_that_no_file_can_have_is_said_to_be_one(db, tmp_path):
+    with pytest.raises(CommandError, match="No file can have this name"):
+        call_command("export_clients", tmp_path / "cli\0ents.csv")
+    assert not ExportRun.objects.exists()
+
+
 def test_only_its_owner_can_read_the_file(db, tmp_path):
     call_command("export_clients", tmp_path / "clients.csv")
     assert stat.S_IMODE((tmp_path / "clients.csv").stat().st_mode) == 0o600
