@@ -69,12 +69,12 @@ class ImportCommand(BaseCommand):
         if self.most_bytes and file.stat().st_size > self.most_bytes:
             raise too_large()
         content = file.read_bytes()
-        if errors and errors.exists() and errors.samefile(file):
-            raise UnusableFile(_("--errors names the file that is imported. Give it a name of its own."))
+        if errors and errors.exists():
+            raise UnusableFile(_("--errors names a file that is there already. Give it a name of its own."))
         plan = self.check_file(content, file.name, options)
         if errors:
             # Before the write: a place where nothing can be written must not be found out after it.
-            errors.touch(mode=0o600)
+            errors.touch(mode=0o600, exist_ok=False)
             write_refused(plan, errors)
         if not dry_run:
             self.write(plan, options)

@@ -14,7 +14,7 @@ class Command(ImportCommand):
         "cannot be used. The last line on standard output counts the rows."
     )
     most_bytes = MAX_BYTES
-    errors_help = "write the refused rows and reasons here (CSV; a workbook where the name ends .xlsx)"
+    errors_help = "write the refused rows and reasons here, into a new file (CSV; a workbook where the name ends .xlsx)"
 
     def add_arguments(self, parser):
         super().add_arguments(parser)

@@ -10,7 +10,7 @@ class Command(ImportCommand):
         "rows refused, 1: the file cannot be used. The last line on standard output counts the rows."
     )
     source = "dump"
-    errors_help = "write every problem here (CSV; a workbook where the name ends .xlsx)"
+    errors_help = "write every problem here, into a new file (CSV; a workbook where the name ends .xlsx)"
 
     def check_file(self, content, name, options):
         return older_crm.check(content, name)

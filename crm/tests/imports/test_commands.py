@@ -46,6 +46,14 @@ def test_the_errors_never_overwrite_the_file_they_are_about(command, file):
 
 
 @each_command
+def test_the_errors_never_overwrite_another_file(command, file, tmp_path):
+    (tmp_path / "mine.csv").write_text("mine")
+    code, said = run(command, file, "--errors", tmp_path / "mine.csv")
+    assert (code, "--errors" in said, (tmp_path / "mine.csv").read_text()) == (1, True, "mine")
+    assert not Client.objects.exists()
+
+
+@each_command
 @pytest.mark.parametrize("args", [[], ["a.csv", "--unknown"], ["a.csv", "b.csv"]])
 def test_wrong_arguments_are_exit_code_1(command, args, capsys):
     with pytest.raises(SystemExit) as stop:
