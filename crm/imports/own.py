@@ -28,6 +28,8 @@ LONGEST_VERSION = 18  # digits
 LEGACY_ID_LENGTH = Client._meta.get_field("legacy_id").max_length
 # One of these beside the name says who somebody is; a name alone never does.
 IDENTIFYING = ("email", "phone", "birth_number", "birth_date", "id_document_number", "bank_account", "business_id")
+# What XML cannot hold is written as a code, and calamine does not read these two again.
+_LEFT_WRITTEN = {0xFFFE: "_xFFFE_", 0xFFFF: "_xFFFF_"}
 _CLIENT_REFERENCE = re.compile(r"\bC-[0-9]{6,}\b")
 
 
@@ -396,7 +398,8 @@ def says(cell: object, stored: object, column: Column | None = None) -> bool:
         return False
     if isinstance(stored, str) and isinstance(cell, str):
         same = _lines if column is not None and is_multiline(column.field) else _plain
-        return same(parsers.unescape_cell(cell)) == same(stored) or same(cell) == same(stored)
+        text, wanted = same(parsers.unescape_cell(cell)), same(stored)
+        return text == wanted or same(cell) == wanted or text == wanted.translate(_LEFT_WRITTEN)
     return False
 
 

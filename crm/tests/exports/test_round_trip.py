@@ -118,6 +118,12 @@ def test_a_formula_in_a_changed_cell_is_stored_as_it_was_before_the_export(db, w
     assert client.note == "=1+1"
 
 
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_what_no_workbook_can_hold_comes_back_unchanged(db, file_format):
+    factories.make_client("Jan\ufffe Novák", street="=\uffff", note="first\ufffe\n_xFFFE_")
+    assert_unchanged(imported_again(Client, file_format), 1)
+
+
 @given(text=st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=30))
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.parametrize("file_format", FORMATS)
