@@ -200,6 +200,7 @@ def _marks(plan: Plan | OlderPlan) -> Iterator[str]:
     if isinstance(plan, OlderPlan):
         yield from (note.legacy_id for note in plan.notes)
         return
+    yield repr([(column.index, column.owner, column.name) for column in plan.layout.columns])
     for item in plan.items:
         if not item.is_new:
             record = _record(item)

@@ -11,7 +11,7 @@ from crm import catalogue, imports, jobs, tasks
 from crm.choices import RunState
 from crm.encryption import TOKEN_PREFIX
 from crm.exceptions import NotAllowed
-from crm.imports import pieces, preview, runs, writing
+from crm.imports import mappings, pieces, preview, runs, writing
 from crm.models import AuditEntry, Client, ImportRun, JobRun, User
 from crm.tests.factories import make_client
 from crm.tests.imports.workbooks import csv
@@ -191,6 +191,25 @@ def test_another_language_than_the_previews_asks_nothing_once_more(manager, monk
     if is_long:
         run = work(run)
     assert (run.state, run.created_count) == (RunState.DONE, 3)
+
+
+WITH_MAIL = csv(["Jana Bílá", "jana@example.com"], header=["jmeno", "Mail klienta"])
+
+
+@pytest.mark.parametrize("later", [None, "client.note"])
+def test_columns_that_mean_something_else_by_now_are_shown_again(manager, later):
+    mappings.remember(manager, {"Mail klienta": "client.email"})
+    run = imports.begin(WITH_MAIL, "x.csv", manager)
+    mappings.forget(manager)
+    if later:
+        mappings.remember(manager, {"Mail klienta": later})
+    with pytest.raises(runs.ChangedMeanwhile):
+        imports.confirm(run, manager)
+    run.refresh_from_db()
+    assert (run.state, Client.objects.count()) == ("checked", 0)
+    assert preview.index_of(run).said == ({"Mail klienta": later} if later else {})
+    imports.confirm(run, manager)
+    assert Client.objects.get().note == ("jana@example.com" if later else "")
 
 
 def test_an_unusable_long_file_says_why_and_keeps_nothing(long_files, manager):
