@@ -184,8 +184,8 @@ def _errors(line: dict) -> list[RowProblem]:
 
 
 def fingerprint(plan: Plan | OlderPlan) -> str:
-    """Of what the plan would do and whom it proposes as somebody known, keyed: two plans of one file differ where the office
-    changed what matters to it meanwhile, and in nothing that hangs on a language."""
+    """Of what the plan would write and whom it proposes as somebody known, keyed: two plans of one file differ where the
+    office changed what matters to it meanwhile, and in nothing that hangs on a language."""
     digest = hashlib.sha256()
     outcomes = plan.outcomes.items()
     for row, outcome in sorted(outcomes) if isinstance(plan, OlderPlan) else outcomes:
@@ -202,10 +202,20 @@ def _marks(plan: Plan | OlderPlan) -> Iterator[str]:
         return
     yield repr([(column.index, column.owner, column.name) for column in plan.layout.columns])
     for item in plan.items:
-        if not item.is_new:
-            record = _record(item)
-            yield repr((item.row, record.pk, [(n, str(item.before[n])) for n in item.changed]))
+        yield repr((item.row, item.lender_text, *(_made(item) if item.is_new else _changed(item))))
     yield from (repr((each.row, each.code)) for each in plan.problems if each.kind == DUPLICATE)
+
+
+def _made(item: Item) -> Iterator[tuple]:
+    yield item.client.pk, sorted(item.client.given.items())
+    if item.case is not None:
+        yield None, sorted(item.case.given.items())
+
+
+def _changed(item: Item) -> Iterator[tuple]:
+    record = _record(item)
+    for name in item.changed:
+        yield record.pk, name, str(item.before[name]), getattr(record, record._meta.get_field(name).attname)
 
 
 def problem_of(line: dict, stored: list) -> RowProblem:

@@ -12,8 +12,8 @@ from crm.choices import RunState
 from crm.encryption import TOKEN_PREFIX
 from crm.exceptions import NotAllowed
 from crm.imports import mappings, pieces, preview, runs, writing
-from crm.models import AuditEntry, Client, ImportRun, JobRun, User
-from crm.tests.factories import make_client
+from crm.models import AuditEntry, Case, Client, ImportRun, JobRun, Lender, User
+from crm.tests.factories import make_case, make_client, make_lender
 from crm.tests.imports.workbooks import csv
 
 HEADER = ["jmeno", "email", "datum", "cena"]
@@ -210,6 +210,25 @@ def test_columns_that_mean_something_else_by_now_are_shown_again(manager, later)
     assert preview.index_of(run).said == ({"Mail klienta": later} if later else {})
     imports.confirm(run, manager)
     assert Client.objects.get().note == ("jana@example.com" if later else "")
+
+
+@pytest.mark.parametrize("is_long", [False, True])
+@pytest.mark.parametrize("is_known", [False, True])
+def test_a_lender_whose_name_another_took_meanwhile_is_shown_again(manager, monkeypatch, is_long, is_known):
+    monkeypatch.setattr(runs, "ROWS_AT_ONCE", 0 if is_long else 500)
+    done = work if is_long else lambda run: run
+    lender, other = (make_lender(name, aliases=aliases) for name, aliases in (("Modrá", ["Banka X"]), ("Zelená", [])))
+    cells = {"reference": make_case().reference} if is_known else {"jmeno": "Jana Bílá", "datum": "1.2.2026"}
+    cells |= {"lender": "Banka X"}
+    run = done(imports.begin(csv([*cells.values()], header=[*cells]), "x.csv", manager))
+    Lender.objects.filter(pk=lender.pk).update(aliases=[])
+    Lender.objects.filter(pk=other.pk).update(aliases=["Banka X"])
+    with nullcontext() if is_long else pytest.raises(runs.ChangedMeanwhile):
+        done(imports.confirm(run, manager))
+    run.refresh_from_db()
+    assert (run.state, Case.objects.filter(lender__isnull=False).count()) == ("checked", 0)
+    done(imports.confirm(run, manager))
+    assert Case.objects.get().lender == other
 
 
 def test_an_unusable_long_file_says_why_and_keeps_nothing(long_files, manager):
