@@ -225,6 +225,7 @@ def recognise(
                     second=header,
                 )
             layout.columns.append(Column(index, header, owner, name))
+    layout.unknown = _told_apart(layout.unknown, keys)
     layout.asked = _asked(sheet, layout.unknown)
     if asks and not {folded(header) for _index, header, _samples in layout.asked} <= (mapping or {}).keys():
         raise ColumnsUnknown(layout)
@@ -261,6 +262,21 @@ def _labels_of(model: type[models.Model]) -> Iterator[str]:
     for language in ("en", "cs"):
         with translation.override(language):
             yield str(model._meta.verbose_name)
+
+
+def _told_apart(unknown: dict[int, str], keys: list[str]) -> dict[int, str]:
+    """A number after a header that stood in the file before: what is said of a column, and remembered, goes by its header."""
+    ignored = {"", *map(folded, _IGNORED)}
+    taken, met, found = set(keys), set(), {}
+    for index, header in unknown.items():
+        key, found[index] = folded(header), header
+        if key in met:
+            numbered = (f"{header} ({number})" for number in itertools.count(2))
+            found[index] = next(each for each in numbered if folded(each) not in taken)
+            taken.add(folded(found[index]))
+        elif key not in ignored:
+            met.add(key)
+    return found
 
 
 def _asked(sheet: Sheet, unknown: dict[int, str]) -> list[tuple[int, str, list[str]]]:

@@ -1,7 +1,9 @@
 """Columns that nobody knows: asked for, remembered for one person, forgotten."""
 
+import pytest
 from django.urls import reverse
 
+from crm import imports
 from crm.models import Client
 from crm.tests import factories
 from crm.tests.admin.importing import UNKNOWN, UPLOAD, database_dump, paste, url
@@ -46,6 +48,35 @@ def test_two_columns_cannot_hold_one_field(browse, manager):
     assert "Another column is to hold this already." in page.content.decode()
     run.refresh_from_db()
     assert run.state == "uploaded"
+
+
+@pytest.mark.parametrize("headers", ["Poznámka A;Poznámka A", "Moje pole;Moje-pole!"])
+def test_columns_of_one_header_are_asked_for_each(browse, manager, headers):
+    factories.make_catalogue()
+    browser = browse(manager)
+    first, second = headers.split(";")
+    for number, name in enumerate(["Jana Bílá", "Hana Bílá"]):
+        text = f"jmeno;{headers}\r\n{name};Brno;Alfa\r\n"
+        preview, run = paste(browser, text)
+        if not number:  # remembered for the next file
+            page = browser.get(preview, follow=True)
+            assert [line[:2] for line in page.context["lines"]] == [(first, ["Brno"]), (f"{second} (2)", ["Alfa"])]
+            browser.post(url("import_columns", run), {"column-1": "client.birth_place", "column-2": "client.employer"})
+        browser.post(preview, {"mode": "good"})
+        client = Client.objects.latest("pk")
+        assert (client.full_name, client.birth_place, client.employer) == (name, "Brno", "Alfa")
+
+
+@pytest.mark.django_db
+def test_a_number_after_a_header_is_nobody_elses():
+    plan = imports.check(b"jmeno;A;A;A 2\r\nJana;x;y;z\r\n", "x.csv", mapping={"a3": "client.note"})
+    assert (plan.items[0].client.note, [*plan.layout.unknown.values()]) == ("y", ["A", "A 2"])
+
+
+@pytest.mark.django_db
+def test_rows_that_differ_in_a_column_of_a_header_met_before_are_two():
+    plan = imports.check(b"jmeno;Pozn;Pozn\r\nJana;x;y\r\nJana;z;y\r\n", "x.csv")
+    assert plan.created == 2
 
 
 def test_what_one_person_said_of_columns_is_nobody_elses(browse, manager, administrator):
