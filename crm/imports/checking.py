@@ -17,8 +17,10 @@ from crm.imports.reading import Sheet, read
 from crm.imports.rules import Rules
 from crm.imports.values import Lookups, RowReader
 from crm.imports.writing import unwatched, written_runs
+from crm.spreadsheet import EXAMPLE_NAMES
 
 WATCHED_EVERY = 500
+EXAMPLES = frozenset(EXAMPLE_NAMES.values())
 
 
 def check(content: bytes, file_name: str, user=None, **chosen) -> Plan:
@@ -59,9 +61,12 @@ def check_file(
     )  # fmt: skip
     rules = Rules(user, is_history=layout.kind == PEOPLE)
     reader = _WatchedReader(Lookups(), rules, plan.problems, partial(progress, total=len(sheet.rows)))
-    numbers = array("L")
+    numbers, name = array("L"), layout.column("full_name")
     for row in sheet.rows:
         if row.is_blank:
+            plan.outcomes[row.number] = Outcome.SKIP
+        elif name and row.cell(name.index) in EXAMPLES:
+            reader.report(row, name, _("The template's example was left out."), WARNING)
             plan.outcomes[row.number] = Outcome.SKIP
         elif reason := sheet.shape_error(row):
             reader.report(row, None, reason)

@@ -20,10 +20,9 @@ from django.utils.translation import gettext as _
 from crm.imports import workbook
 from crm.imports.problems import UnusableFile
 from crm.imports.shelf import CellShelf
-from crm.spreadsheet import EXAMPLE_NAMES, LEFT_OUT
+from crm.spreadsheet import LEFT_OUT
 
 DELIMITERS = ";,\t|"
-_EXAMPLES = frozenset(EXAMPLE_NAMES.values())
 # Beyond any office's list. What is longer or wider would cost memory before anybody could say what is wrong with it.
 MAX_BYTES = 150 * 1024 * 1024
 MAX_ROWS, MAX_COLUMNS = 300_000, 1_000
@@ -70,8 +69,7 @@ class Row:
 
     @property
     def is_blank(self) -> bool:
-        """Also where it is the template's example."""
-        return all(is_empty(cell) for cell in self.cells) or not _EXAMPLES.isdisjoint(self.cells)
+        return all(is_empty(cell) for cell in self.cells)
 
 
 class Rows(Sequence):

@@ -10,6 +10,7 @@ from django.utils import translation
 from crm import imports, roles
 from crm.exports import template
 from crm.models import User
+from crm.spreadsheet import EXAMPLE_NAMES
 from crm.tests import factories
 
 URL = reverse("admin:crm_client_import_template")
@@ -49,8 +50,17 @@ def read(book) -> tuple[list, dict]:
 def test_every_column_is_known_and_the_example_is_left_out(language):
     plan = imports.check(made(), "template.xlsx")
     assert (plan.created, plan.skipped, plan.errors) == (0, 1, 0)
-    assert not plan.layout.unknown and not plan.problems and not plan.sheet.notices
+    assert not plan.layout.unknown and not plan.sheet.notices
+    assert [(each.row, each.is_error, each.value) for each in plan.problems] == [(2, False, EXAMPLE_NAMES[language])]
     assert len(plan.layout.columns) > 30
+
+
+def test_the_examples_name_in_another_column_is_a_text(language):
+    book = openpyxl.load_workbook(io.BytesIO(made()))
+    header, _example = read(book)
+    note = {"en": "Note", "cs": "Poznámka"}[language]
+    plan = imports.check(filled(book, [{header[0]: "Jana Nováková", note: EXAMPLE_NAMES[language]}]), "template.xlsx")
+    assert (plan.created, plan.items[0].client.note) == (1, EXAMPLE_NAMES[language])
 
 
 def test_the_example_is_a_row_that_the_import_would_take(language):
