@@ -37,6 +37,8 @@ MOST_OPEN_FILES = 32
 MOST_LINE_BYTES, MOST_ANSWER_BYTES = 1 << 20, 256 << 20
 # Of the number before each piece.
 SIZE_BYTES = 8
+# What its last line says beside the number of rows.
+SAID = ("notices", "source", "is_cut", "is_text")
 # What the process asks for.
 FIRST, NEXT = "first", "next"
 ENVIRONMENT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
@@ -121,7 +123,7 @@ def _answered(child: subprocess.Popen, pieces: Callable[[], Iterable[bytes]]) ->
         if "rows" in said:
             is_whole = len(blocks) == -(-said["rows"] // BLOCK)
             rows = CellShelf(blocks, said["rows"])
-            return Cells(rows, said["notices"], said["source"], said["is_cut"]) if is_whole else None
+            return Cells(rows, **{name: said[name] for name in SAID}) if is_whole else None
         if said["asks"] == FIRST:
             sent = _limited(pieces())
         _send(next(sent, b""), child.stdin)
@@ -165,8 +167,7 @@ def _main() -> None:
         except UnusableFile as error:
             _say({"refused": str(error)})
         else:
-            said = {"notices": cells.notices, "source": cells.source, "is_cut": cells.is_cut}
-            _say({"rows": len(cells.rows), **said}, cells.rows.blocks())
+            _say({"rows": len(cells.rows), **{name: getattr(cells, name) for name in SAID}}, cells.rows.blocks())
 
 
 class _Asked(Source):

@@ -133,7 +133,12 @@ class _Planner:
         for column in self.columns:
             cell, stored = row.cell(column.index), getattr(target, column.name)
             if cell is None:
-                if self.whole.empty_deletes and not is_nothing(stored) and is_empty_at(row, column.index):
+                if not self.whole.empty_deletes or is_nothing(stored):
+                    continue
+                if self.whole.sheet.is_missing(row, column.index):
+                    reason = _("The row ends before this cell, so the stored value stays.")
+                    self.reader.report(row, column, reason, WARNING)
+                elif is_empty_at(row, column.index):
                     is_bad = not self.empty(row, column, target, changes) or is_bad
                 continue
             if says(cell, stored, column):

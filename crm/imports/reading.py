@@ -111,6 +111,11 @@ class Sheet:
     source: str = ""
     # The number of a last row that the file's end cuts off; 0 if there is none.
     cut_row: int = 0
+    is_text: bool = False
+
+    def is_missing(self, row: Row, index: int) -> bool:
+        """Whether a line of text ends before this cell. A workbook need not write the empty ones at a row's end."""
+        return self.is_text and (index >= len(row.cells) or row.cells[index] is None)
 
     def shape_error(self, row: Row) -> str:
         """What is wrong with the row as a whole; empty if nothing is."""
@@ -193,10 +198,11 @@ class Cells:
     source: str
     # Whether the text ends without a line end, as one does that was cut short.
     is_cut: bool = False
+    is_text: bool = False
 
     def sheet(self) -> Sheet:
         sheet = _with_header(self.rows, self.notices)
-        sheet.source = self.source
+        sheet.source, sheet.is_text = self.source, self.is_text
         if self.is_cut and len(sheet.rows[-1].cells) < len(sheet.header):
             sheet.cut_row = sheet.rows[-1].number
         return sheet
@@ -308,7 +314,8 @@ def _read_csv(source: Source, rows: CellShelf) -> Cells:
             why=error,
         ) from error
     is_split = delimiter in head[declared.end() if declared else 0 :]
-    return Cells(rows, notices, _source(encoding, delimiter if is_split else ""), not lines.last.endswith(("\n", "\r")))
+    is_cut = not lines.last.endswith(("\n", "\r"))
+    return Cells(rows, notices, _source(encoding, delimiter if is_split else ""), is_cut, is_text=True)
 
 
 class _Stream(io.RawIOBase):
