@@ -27,13 +27,15 @@ def plan_combined(plan: Plan, reader: RowReader, rows: list[Row], user, *, on) -
     if new:
         people.plan_people(people_part, reader, new, on=on)
     clients = part_of(plan, CLIENTS, of_client)
-    own.plan_own(clients, reader, _once(clients, reader, known, of_client), user, on=on)
+    first, later = _once(clients, reader, known, of_client)
+    own.plan_own(clients, reader, first, user, on=on)
     cases = part_of(plan, CASES, [*of_case, *owner])
     own.plan_own(cases, reader, [row for row in known if says(row, of_case)], user, on=on)
 
     for row in rows:
         found = {part.outcomes.get(row.number) for part in (people_part, clients, cases)}
         plan.outcomes[row.number] = next(each for each in _WORST_FIRST if each in found)
+    _hand_on(plan, clients, later)
     items = [*people_part.items, *clients.items, *cases.items]
     plan.items += [item for item in items if plan.outcomes[item.row] != Outcome.ERROR]
 
@@ -51,11 +53,13 @@ def says(row: Row, columns: list[Column]) -> bool:
     return any(row.cell(column.index) is not None for column in columns)
 
 
-def _once(part: Plan, reader: RowReader, rows: list[Row], columns: list[Column]) -> list[Row]:
-    """The first row of each client; a later one that says anything else of him is refused."""
+def _once(
+    part: Plan, reader: RowReader, rows: list[Row], columns: list[Column]
+) -> tuple[list[Row], dict[int, list[int]]]:
+    """The first row of each client, and by its number those of later ones; one that says anything else of him is refused."""
     reference = part.layout.column("reference")
     first: dict[str, Row] = {}
-    found = []
+    found, later = [], {}
     for row in rows:
         key = parsers.shown(row.cell(reference.index)) if reference else ""
         earlier = first.setdefault(key, row) if key else row
@@ -68,4 +72,16 @@ def _once(part: Plan, reader: RowReader, rows: list[Row], columns: list[Column])
             reader.report(
                 row, differs, _("Row %(row)s says something else of the same client.") % {"row": earlier.number}
             )
-    return found
+        else:
+            later.setdefault(earlier.number, []).append(row.number)
+    return found, later
+
+
+def _hand_on(plan: Plan, clients: Plan, later: dict[int, list[int]]) -> None:
+    """What a client's first row changes of him is written by his next good one, where its case has it refused."""
+    for item in clients.items:
+        if plan.outcomes[item.row] == Outcome.ERROR:
+            heirs = (row for row in later.get(item.row, ()) if plan.outcomes[row] != Outcome.ERROR)
+            item.row = next(heirs, item.row)
+            if plan.outcomes[item.row] == Outcome.SKIP:
+                plan.outcomes[item.row] = Outcome.UPDATE

@@ -119,6 +119,25 @@ def test_rows_that_say_two_things_of_one_client_are_refused(written):
     assert "Row 2 says something else of the same client." in str(plan.problems[0])
 
 
+@pytest.mark.parametrize("refused", [[0], [0, 1], [1], [0, 1, 2]])
+def test_what_rows_change_of_a_client_is_written_by_the_first_good_one(written, refused):
+    client = factories.make_client()
+    cases = [factories.make_case(client) for _each in range(3)]
+    rows = [row | {"Employer": "New"} for row in csv_rows(written()) if row["Reference"] == client.reference]
+    rows[2]["Contract number"] = "7/2026"
+    for at in refused:
+        rows[at]["Loan amount (CZK)"] = "asi milion"
+    plan = imports.check(as_file(rows), "x.csv")
+    good = [row for row in (2, 3, 4) if row - 2 not in refused]
+    assert [row for row, outcome in plan.outcomes.items() if outcome == "error"] == [at + 2 for at in refused]
+    assert [item.row for item in plan.items if item.case is None] == good[:1]
+    assert plan.updated == len({*good[:1], *good[-1:]})
+    imports.write(plan)
+    client.refresh_from_db()
+    cases[2].refresh_from_db()
+    assert (client.employer, cases[2].contract_number) == (("New", "7/2026") if good else ("", ""))
+
+
 def test_new_rows_are_a_new_case_of_a_known_client_or_both(written):
     client = factories.make_client()
     rows = csv_rows(written())
