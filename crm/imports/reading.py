@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import PurePath
 
 from django.utils.translation import gettext as _
@@ -438,7 +438,13 @@ def _utf16(head: bytes) -> str:
 
 
 def find_delimiter(text: str) -> str:
-    """The one that cuts the first row with something in it into the most cells; `;` where it does not matter."""
-    lines = re.split(r"[\r\n]+", text[: workbook.LONGEST_CELL])
-    line = next((line for line in lines if line.strip(DELIMITERS + ' \r"')), "")
-    return max(DELIMITERS, key=lambda delimiter: len(next(csv.reader([line], delimiter=delimiter), [])))
+    """The one that cuts the first row with something in it into the most cells; `;` where it does not matter. What a space
+    follows is rather a comma of the header's words."""
+    return max(DELIMITERS, key=partial(_cut, text[: workbook.LONGEST_CELL]))
+
+
+def _cut(text: str, delimiter: str) -> tuple[int, int]:
+    """Of the first row: how many of its cells begin without a space, and how many it has."""
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    row = next((row for row in rows if any(cell.strip(DELIMITERS + ' \r\n"') for cell in row)), [])
+    return sum(not cell.startswith(" ") for cell in row), len(row)

@@ -65,6 +65,29 @@ def test_quotes_hold_delimiters_quotes_and_line_breaks():
     assert sheet.rows[0].cells == ['Byt "3+kk"; dům\r\nchata', "1.1.2025"]
 
 
+@pytest.mark.parametrize("delimiter", [";", ",", "\t", "|"])
+@pytest.mark.parametrize("end", ["\r\n", "\n", "\r"])
+def test_a_header_with_a_line_break_in_quotes_is_cut_where_its_delimiter_stands(delimiter, end):
+    sheet = read(f'"Jméno{end}klienta"{delimiter}email{end}Jana{delimiter}jana@example.com{end}'.encode())
+    assert sheet.header == [f"Jméno{end}klienta", "email"]
+    assert [row.cells for row in sheet.rows] == [["Jana", "jana@example.com"]]
+
+
+@pytest.mark.parametrize(
+    ("line", "header"),
+    [
+        ("Příjmení, jméno, titul;email", ["Příjmení, jméno, titul", "email"]),
+        ('"Příjmení, jméno, titul";email', ["Příjmení, jméno, titul", "email"]),
+        ("Cena; jak je,email,telefon", ["Cena; jak je", "email", "telefon"]),
+        ("jmeno, email, telefon", ["jmeno", "email", "telefon"]),
+        ("jmeno; email; telefon", ["jmeno", "email", "telefon"]),
+        ("jmeno;,;,;", ["jmeno", ",", ","]),
+    ],
+)
+def test_a_comma_in_the_words_of_a_header_cuts_nothing(line, header):
+    assert read(f"{line}\r\nx\r\n".encode()).header == header
+
+
 def test_rows_have_the_spreadsheets_own_numbers():
     sheet = read(b"\r\n;;\r\njmeno;datum\r\nA;1\r\n;\r\n\r\nB;2\r\n\r\n")
     assert [(row.number, row.is_blank) for row in sheet.rows] == [(4, False), (5, True), (6, True), (7, False)]
