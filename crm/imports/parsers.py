@@ -30,6 +30,7 @@ SMALLEST_PERCENT = 3
 SMALLEST_RATE = Decimal("0.3")
 
 _SPACES = re.compile(r"[\s\u00a0\u202f\u2007\u2009\u200a\u200b\ufeff]+")
+_WIDTHLESS = re.compile("[\u200b\ufeff]")
 # Control characters and halves of a character.
 _UNSTORABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
 _MINUS = str.maketrans({"\u2212": "-", "\u2013": "-", "\uff0d": "-", "\u2010": "-", "\u2011": "-"})
@@ -110,8 +111,8 @@ def text(cell: object, warn=ignore) -> str:
 
 
 def line(cell: object, warn=ignore) -> str:
-    """A text of one line: runs of white space are one space."""
-    return _SPACES.sub(" ", text(cell, warn)).strip()
+    """A text of one line: runs of white space are one space, and what nobody sees parts no word."""
+    return _SPACES.sub(" ", _WIDTHLESS.sub("", text(cell, warn))).strip()
 
 
 def code(cell: object, warn=ignore) -> str:

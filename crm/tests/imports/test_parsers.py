@@ -220,3 +220,8 @@ def test_the_quote_that_our_export_put_on_is_taken_off():
 
 def test_a_line_has_single_spaces():
     assert parsers.line("  Jan \u00a0  Dvořák ") == "Jan Dvořák"
+
+
+@pytest.mark.parametrize("unseen", ["\u200b", "\ufeff"])
+def test_what_nobody_sees_parts_no_word(unseen):
+    assert parsers.line(f"Nov{unseen}ák {unseen} Jan{unseen}") == "Novák Jan"
