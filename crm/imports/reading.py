@@ -346,7 +346,8 @@ def _source(encoding: str, delimiter: str) -> str:
 
 
 class _Lines:
-    """Each of them is cut into cells at once, so one that would become millions is refused before."""
+    """Each of them is cut into cells at once, so one that would become millions is refused before. Without the Ctrl-Z by
+    which programs of DOS end a text."""
 
     def __init__(self, text: Iterable[str], delimiter: str):
         self._text, self._delimiter, self.last = text, delimiter, ""
@@ -355,8 +356,9 @@ class _Lines:
         for line in self._text:
             if line.count(self._delimiter) > workbook.LONGEST_CELL:
                 raise _too_wide()
-            self.last = line
-            yield line
+            if line := line.removesuffix("\x1a"):
+                self.last = line
+                yield line
 
 
 def _narrow(row: list[str]) -> list[str]:

@@ -88,6 +88,12 @@ def test_a_comma_in_the_words_of_a_header_cuts_nothing(line, header):
     assert read(f"{line}\r\nx\r\n".encode()).header == header
 
 
+@pytest.mark.parametrize("end", ["\r\n", ""])
+def test_the_mark_by_which_dos_ends_a_text_is_no_row(end):
+    sheet = read(f"jmeno;datum\r\nJana;1.2.2026{end}\x1a".encode())
+    assert ([row.cells for row in sheet.rows], sheet.cut_row) == ([["Jana", "1.2.2026"]], 0)
+
+
 def test_rows_have_the_spreadsheets_own_numbers():
     sheet = read(b"\r\n;;\r\njmeno;datum\r\nA;1\r\n;\r\n\r\nB;2\r\n\r\n")
     assert [(row.number, row.is_blank) for row in sheet.rows] == [(4, False), (5, True), (6, True), (7, False)]
