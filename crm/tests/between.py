@@ -35,7 +35,9 @@ class Baseline:
                         cursor.execute(f"INSERT INTO {_quoted(table)} VALUES ({', '.join(['%s'] * len(row))})", row)
                 # A flush lets keys begin with 1 again.
                 filled = [
-                    model for model in apps.get_models() if model._meta.db_table in self.rows.keys() & set(changed)
+                    model
+                    for model in apps.get_models(include_auto_created=True)
+                    if model._meta.db_table in self.rows.keys() & set(changed)
                 ]
                 for statement in connection.ops.sequence_reset_sql(no_style(), filled):
                     cursor.execute(statement)

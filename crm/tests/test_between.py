@@ -4,6 +4,7 @@ import datetime
 
 import pytest
 from django.contrib.auth.models import Group
+from django.core.management import call_command
 
 from crm import roles
 from crm.models import KeyCanary
@@ -20,6 +21,17 @@ def test_what_was_written_goes_and_what_was_taken_comes_back():
     KeyCanary.objects.update(token="another")
     before.restore()
     assert Baseline().rows == before.rows
+
+
+@pytest.mark.django_db(transaction=True)
+def test_after_a_flush_new_rows_get_keys_of_their_own():
+    before = Baseline()
+    call_command("flush", interactive=False, verbosity=0)
+    before.restore()
+    Group.objects.create(name="Trainees")
+    Group.objects.get(name=roles.ADVISER).permissions.clear()
+    roles.sync()
+    assert factories.make_user(roles.ADVISER).has_perm("crm.change_case")
 
 
 @pytest.mark.django_db(transaction=True)
