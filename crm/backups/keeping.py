@@ -4,6 +4,7 @@ again at any time: what a killed process had done of it is found, and what a com
 import contextlib
 import datetime
 import hashlib
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,8 @@ from crm.choices import BackupKind, BackupProof, RunState
 from crm.exceptions import BackupDamaged, BackupDiffers, BackupGone, CrmError, OffsiteFailed
 from crm.jobs import Cancelled, Progress, told
 from crm.models import BackupRun
+
+logger = logging.getLogger(__name__)
 
 GOOD = (BackupProof.DIGESTS, BackupProof.RESTORED)
 # Of a job's progress: so many of a hundred.
@@ -55,14 +58,14 @@ def _part(progress: Progress, start: int, end: int) -> Callable[[int, int], None
 
 def _made(progress: Progress, kinds: tuple[BackupKind, ...]) -> BackupRun:
     """What an earlier attempt of this job has made counts."""
-    adopt(timezone.now())
+    now = timezone.now()
+    adopt(now)
     job = progress.run
-    since = Q(job=None, kind__in=kinds, created_at__gte=job.created_at)
+    since = Q(job=None, kind__in=kinds, created_at__range=(job.created_at, now))
     found = BackupRun.objects.kept().filter(Q(job=job) | since).order_by("-created_at").first()
     if found is not None:
         BackupRun.objects.filter(pk=found.pk).update(job=job, user=job.user, user_name=job.user_name)
         return found
-    now = timezone.now()
     kind = BackupKind.WEEKLY if BackupKind.WEEKLY in kinds and not _has_weekly(now) else kinds[0]
     return make(kind=kind, now=now, job=job, user=job.user, progress=_part(progress, 0, MADE))
 
@@ -70,7 +73,7 @@ def _made(progress: Progress, kinds: tuple[BackupKind, ...]) -> BackupRun:
 def _has_weekly(now: datetime.datetime) -> bool:
     today = timezone.localtime(now)
     monday = (today - datetime.timedelta(days=today.weekday())).replace(hour=0, minute=0, second=0, microsecond=0)
-    of_week = BackupRun.objects.kept().filter(kind=BackupKind.WEEKLY, created_at__gte=monday)
+    of_week = BackupRun.objects.kept().filter(kind=BackupKind.WEEKLY, created_at__range=(monday, now))
     return of_week.exclude(proof=BackupProof.BAD).exists()
 
 
@@ -100,7 +103,10 @@ def adopt(now: datetime.datetime) -> None:
     files = {each.path.name: each for each in shelf.kept()}
     known = set(BackupRun.objects.exclude(file_name="").values_list("file_name", flat=True))
     for name in files.keys() - known:
-        _record(files[name].path, files[name].kind, files[name].at)
+        try:
+            _record(files[name].path, files[name].kind, files[name].at)
+        except OSError as error:  # such as one that a restore of another user left
+            logger.warning("%s is left alone: %s", name, error.strerror)
     here = BackupRun.objects.filter(file_name__in=files)
     here.filter(is_local=False).update(is_local=True, removed_at=None)
     BackupRun.objects.kept().filter(is_local=True).exclude(file_name__in=files).update(is_local=False)
@@ -192,18 +198,28 @@ def copy_all(progress: Callable[[int, int], object] = lambda done, total: None) 
         return 0
     waiting = BackupRun.objects.kept().filter(is_local=True, offsite_at=None).exclude(proof=BackupProof.BAD)
     runs = list(waiting.order_by("-created_at"))
+    copied = 0
     for number, run in enumerate(runs):
-        copy(run, lambda done, total, number=number: progress(number * total + done, len(runs) * total))
-    return len(runs)
+        copied += copy(run, lambda done, total, number=number: progress(number * total + done, len(runs) * total))
+    return copied
 
 
-def copy(run: BackupRun, progress: Callable[[int, int], object] = lambda done, total: None) -> None:
+def copy(run: BackupRun, progress: Callable[[int, int], object] = lambda done, total: None) -> bool:
+    """False where this user may not read it. Raises OffsiteFailed, and BackupDamaged once: it is bad from then on."""
+    runs = BackupRun.objects.filter(pk=run.pk)
     try:
         found = offsite.put(run.path, run.sha256, progress)
-    except (OffsiteFailed, BackupDamaged) as error:
-        BackupRun.objects.filter(pk=run.pk).update(offsite_message=str(error))
+    except PermissionError as error:  # the others have nothing to do with it
+        runs.update(offsite_message=error.strerror)
+        return False
+    except OffsiteFailed as error:
+        runs.update(offsite_message=str(error))
         raise
-    _note_copy(BackupRun.objects.filter(pk=run.pk), found)
+    except BackupDamaged as error:
+        runs.update(proof=BackupProof.BAD, verify_message=str(error), offsite_message=str(error))
+        raise
+    _note_copy(runs, found)
+    return True
 
 
 def _note_copy(runs, copied: offsite.Copy) -> None:

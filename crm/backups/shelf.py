@@ -33,7 +33,8 @@ class Kept(NamedTuple):
 def kept() -> list[Kept]:
     """The finished files, oldest first, by what their names say."""
     folder = Path(settings.BACKUP_DIR)
-    return sorted(filter(None, map(told_by, folder.iterdir() if folder.is_dir() else ())))
+    found = (each for each in (folder.iterdir() if folder.is_dir() else ()) if each.is_file())
+    return sorted(filter(None, map(told_by, found)))
 
 
 def told_by(path: Path) -> Kept | None:
@@ -41,7 +42,10 @@ def told_by(path: Path) -> Kept | None:
     found = _NAME.fullmatch(path.name)
     if found is None:
         return None
-    at = datetime.datetime.strptime(found[1], _TIME).replace(tzinfo=datetime.UTC)
+    try:
+        at = datetime.datetime.strptime(found[1], _TIME).replace(tzinfo=datetime.UTC)
+    except ValueError:  # digits of no day
+        return None
     return Kept(at, int(found[3] or 1), found[2], path)
 
 

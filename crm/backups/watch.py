@@ -34,14 +34,16 @@ class Finding:
 
 
 def finding(now: datetime.datetime) -> Finding:
-    """Fresh and verified, or the first thing that is not. One query where all is well: every page asks."""
-    kept = Q(state=RunState.DONE, removed_at=None)
+    """Fresh and verified, or the first thing that is not. One query where all is well: every page asks. What is of the time to
+    come (a clock was wrong) says nothing."""
+    past = Q(created_at__lte=now)
+    kept = past & Q(state=RunState.DONE, removed_at=None)
     told = BackupRun.objects.order_by().aggregate(
         newest=Max("created_at", filter=kept & ~Q(proof=BackupProof.BAD)),
         proven=Max("created_at", filter=kept & Q(proof=BackupProof.RESTORED)),
         bad=Max("created_at", filter=kept & Q(proof=BackupProof.BAD)),
         copied=Max("created_at", filter=kept & Q(offsite_at__isnull=False)),
-        failed=Max("created_at", filter=Q(state=RunState.FAILED)),
+        failed=Max("created_at", filter=past & Q(state=RunState.FAILED)),
         trouble=Max(Coalesce(Subquery(_TROUBLE[:1]), Value("", TextField()))),
     )
     trouble = told.pop("trouble")

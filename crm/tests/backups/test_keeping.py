@@ -2,7 +2,10 @@
 are told elsewhere: here it is an archive of nothing, and its verification says what it is told to."""
 
 import datetime
+import errno
 import hashlib
+import os
+from pathlib import Path
 
 import pytest
 from django.utils import timezone
@@ -99,6 +102,12 @@ def test_the_first_good_night_of_a_week_is_its_archive(now, time_machine):
     kinds = list(BackupRun.objects.order_by("created_at").values_list("kind", flat=True))
     weekly, nightly = BackupKind.WEEKLY, BackupKind.NIGHTLY
     assert kinds == [weekly, *[nightly] * 4, weekly, *[nightly] * 6]
+
+
+def test_a_week_of_the_time_to_come_is_no_archive_of_this_one(now):
+    keeping.make(kind="weekly", now=NOW + 365 * DAY)
+    work(job())
+    assert BackupRun.objects.filter(kind=BackupKind.WEEKLY, created_at=NOW).exists()
 
 
 def test_a_damaged_archive_of_a_week_is_made_up_for(now, time_machine, verification):
@@ -218,6 +227,34 @@ def test_a_file_that_is_gone_is_told_and_one_that_comes_back_too(now):
     assert (run.is_local, run.removed_at) == (True, None)
 
 
+def test_what_this_user_may_not_read_stops_no_night(now, folder, store, monkeypatch):
+    """A safety backup that root's restore has left."""
+    foreign = [create(kind="safety", now=NOW - DAY), create(kind="by-hand", now=NOW - 2 * DAY)]
+    known = keeping.make(kind="before-migrate", now=NOW - 3 * DAY)
+    refuse(monkeypatch, *foreign, known.path)
+
+    done = work(job())
+
+    assert done.state == RunState.DONE, done.message
+    assert set(BackupRun.objects.values_list("kind", flat=True)) == {"weekly", "before-migrate"}
+    known.refresh_from_db()
+    assert (known.offsite_at, "Permission denied" in known.offsite_message) == (None, True)
+    assert done.counts["copied"] == 1
+
+
+def refuse(monkeypatch, *paths) -> None:
+    """Root, as whom tests may run, is refused nothing."""
+    real = Path.open
+
+    def opened(path, *args, **kwargs):
+        if path in paths:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", opened)
+    monkeypatch.setattr("crm.backups.archive.open", lambda path, mode: opened(Path(path), mode), raising=False)
+
+
 # --- Off-site ---
 
 
@@ -240,6 +277,16 @@ def test_a_damaged_backup_is_not_copied(now, store, verification):
     verification.says = BackupDamaged(file="a", at=1)
     work(job())
     assert offsite.listed() == []
+
+
+def test_one_that_was_bent_before_its_copy_stops_one_night_only(now, folder, store):
+    bent = keeping.make(kind="by-hand", now=NOW - DAY)
+    with bent.path.open("r+b") as file:
+        file.write(b"X")
+    assert "damaged" in work(job()).message
+    bent.refresh_from_db()
+    assert (bent.proof, bent.offsite_at) == (BackupProof.BAD, None)
+    assert work(job()).state == RunState.DONE
 
 
 def test_copies_without_a_row_are_known_and_lost_ones_too(now, store, folder):

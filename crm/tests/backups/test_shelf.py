@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -96,6 +97,9 @@ def test_kept_ones_are_told_oldest_first_with_moment_and_kind(folder):
     for day, kind in ((3, "weekly"), (1, "nightly"), (2, "before-migrate"), (2, "before-migrate")):
         write(at=AT + datetime.timedelta(days=day), kind=kind)
     (folder / "README.md").write_text("no backup")
+    (folder / "hypodesk-20269999T000000Z-nightly.hdbk").write_text("of no day")
+    (folder / "hypodesk-20260301T000000Z-nightly.hdbk").mkdir()
+    (folder / "hypodesk-20260302T000000Z-nightly.hdbk").symlink_to("gone.hdbk")
 
     assert [(each.at - AT).days for each in shelf.kept()] == [1, 2, 2, 3]
     assert [each.kind for each in shelf.kept()] == ["nightly", "before-migrate", "before-migrate", "weekly"]
@@ -190,6 +194,7 @@ def test_a_name_tells_what_it_is_of(folder):
 
     assert (told.at, told.kind, told.number) == (AT, "before-migrate", 1)
     assert shelf.told_by(made.path.with_suffix(".part")) is None
+    assert shelf.told_by(Path("hypodesk-20260231T020000Z-nightly.hdbk")) is None
 
 
 # --- Who is killed ---

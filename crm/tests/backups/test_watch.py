@@ -115,6 +115,19 @@ def test_where_a_store_is_set_a_copy_is_fresh_too(office, settings):
     assert told()[0] == 0
 
 
+def test_one_of_the_time_to_come_proves_nothing(office, settings):
+    """A clock was wrong: it would be fresh until then, whatever fails."""
+    settings.S3_BUCKET = "office"
+    backup(-24 * 365, offsite_at=NOW + 24 * 365 * HOUR)
+    assert told()[0] == 2
+    backup(30, offsite_at=NOW - 30 * HOUR)
+    assert told()[0] == 1
+    backup(1, BackupProof.BAD)
+    assert (told()[0], "damaged" in told()[1]) == (2, True)
+    backup(0.5)
+    assert (told()[0], "off-site since" in told()[1]) == (1, True)
+
+
 def test_it_asks_one_query(office, django_assert_num_queries):
     for hours in range(30):
         backup(hours + 1)
