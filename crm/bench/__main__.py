@@ -24,6 +24,7 @@ SCENARIOS = (
     "reminders",
     "calendars",
     "weekly",
+    "backups",
 )
 # Only where they are named: what they measure does not grow with the office.
 EXTRA = ("million", "corpus")

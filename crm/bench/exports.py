@@ -6,15 +6,13 @@ do) and beside the stock resource of django-import-export, in one run.
 import csv
 import io
 import os
-import re
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
-from crm.bench.measuring import Measured, rows_per_second
+from crm.bench.measuring import Measured, memory_mb, rows_per_second
 
 MOST, STOCK, COLUMNS = 50_000, 1_000, 56
 # Nobody's client has them; without them there are as many columns as the goal is about.
@@ -166,6 +164,4 @@ if __name__ == "__main__":
 
     django.setup()
     _ours(sys.argv[1])
-    # Not getrusage, whose number begins with that of whoever started this process.
-    status = Path("/proc/self/status").read_text()
-    print(int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024)
+    print(memory_mb("self", "VmHWM"))

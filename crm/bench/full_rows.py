@@ -13,13 +13,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import xlsxwriter
 from django.contrib.auth import get_user_model
 from django.db import connection, transaction
 
-from crm.bench.measuring import Measured, rows_per_second
+from crm.bench.measuring import Measured, forget_peak, memory_mb, rows_per_second, together_mb
 
 MOST, MOST_OF_STOCK, TEMPLATES, CHUNK = 50_000, 300, 100, 5_000
 FROM_SIZE_ON_SQLITE, ROWS_ON_SQLITE = 10_000, 5_000
@@ -397,30 +396,19 @@ def _peaks(content: list[bytes]) -> Iterator[tuple[float, float, float]]:
 
 
 def _watched(act: Callable[[], object]) -> tuple[float, float, float]:
-    # What it held until here is forgotten. Not getrusage, whose number begins with that of whoever started this process.
-    Path("/proc/self/clear_refs").write_text("5")
+    forget_peak()
     together, is_over, before = [0.0], threading.Event(), sum(os.times()[:4])
     watch = threading.Thread(target=_watch, args=(together, is_over))
     watch.start()
     act()
     is_over.set()
     watch.join()
-    return _memory_mb(os.getpid(), "VmHWM"), together[0], sum(os.times()[:4]) - before
+    return memory_mb("self", "VmHWM"), together[0], sum(os.times()[:4]) - before
 
 
 def _watch(together: list[float], is_over: threading.Event) -> None:
-    own = os.getpid()
     while not is_over.wait(0.01):
-        children = Path(f"/proc/self/task/{own}/children").read_text().split()
-        together[0] = max(together[0], sum(_memory_mb(pid, "VmRSS") for pid in (own, *children)))
-
-
-def _memory_mb(pid: int | str, name: str) -> float:
-    try:
-        status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    except OSError:  # it has ended
-        return 0
-    return int(status.get(name, "0").split()[0]) / 1024
+        together[0] = max(together[0], together_mb("self"))
 
 
 def _ours_and_stock() -> tuple[float, float]:

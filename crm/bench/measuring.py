@@ -1,11 +1,15 @@
 """How a scenario measures, and the table of what it found. With HYPODESK_BENCH_ONCE set (`--once`) nothing is repeated."""
 
+import contextlib
 import os
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 WARM_UP, TIMES = 3, 15
+LOOK_S = 0.02
 ONCE = "HYPODESK_BENCH_ONCE"
 
 
@@ -34,6 +38,57 @@ def best_ms(act: Callable[[], object], *, times: int = TIMES) -> float:
 
 def rows_per_second(what: str, rows: int, seconds: float) -> Measured:
     return Measured(what, rows / seconds, f"{rows / seconds:,.0f} rows/s ({rows:,} in {seconds:.1f} s)")
+
+
+def forget_peak() -> None:
+    """VmHWM of this process begins anew."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def memory_mb(pid: int | str, name: str) -> float:
+    """VmRSS, what a process holds, or VmHWM, the most it held. Not getrusage, whose number begins with that of whoever
+    started the process. 0 of one that has ended."""
+    try:
+        status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    except OSError:
+        return 0
+    return int(status.get(name, "0").split()[0]) / 1024
+
+
+def together_mb(pid: int | str) -> float:
+    """What a process holds now, and all that it started, whichever of its threads did."""
+    children = []
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # it has ended
+            children += file.read_text().split()
+    return memory_mb(pid, "VmRSS") + sum(map(together_mb, children))
+
+
+@dataclass(frozen=True)
+class Ran:
+    """`peak_mb` is of the process and all that it started, together."""
+
+    seconds: float
+    peak_mb: float
+    said: str
+
+
+def ran(command: list[str], env: dict[str, str]) -> Ran:
+    """Runs it to its end. Raises RuntimeError with what it said where it fails."""
+    start, peak = time.perf_counter(), 0.0
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        said = None
+        try:
+            while said is None:
+                peak = max(peak, together_mb(process.pid))
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    said, _ = process.communicate(timeout=LOOK_S)
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {said}")
+    return Ran(time.perf_counter() - start, peak, said)
 
 
 def table(found: dict[int, list[Measured]]) -> str:

@@ -11,12 +11,12 @@ DEFAULT_SERVER = "postgres://postgres@127.0.0.1:5432/postgres"
 
 
 @contextlib.contextmanager
-def database() -> Iterator[str]:
+def database(suffix: str = "") -> Iterator[str]:
     """The address of an empty database of this process, on the server of DATABASE_URL."""
     server = os.environ.get("DATABASE_URL") or DEFAULT_SERVER
     if not server.startswith(("postgres://", "postgresql://")):
         server = DEFAULT_SERVER
-    name = f"hypodesk_bench_{os.getpid()}"
+    name = f"hypodesk_bench_{os.getpid()}{suffix}"
     with psycopg.connect(conninfo.make_conninfo(server, dbname="postgres"), autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         try:
