@@ -16,6 +16,7 @@ def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
+    from django.db import OperationalError
 
     command = sys.argv[1] if len(sys.argv) > 1 else "help"
     options = sys.argv[: sys.argv.index("--")] if "--" in sys.argv else sys.argv
@@ -29,6 +30,8 @@ def main() -> None:
             import_string(f"crm.checks.refuse_unsafe_{needed}")()
         except ImproperlyConfigured as error:
             sys.exit(f"Hypodesk does not start: {error}")
+        except OperationalError as error:  # its text has several lines
+            sys.exit(f"Hypodesk does not reach its database: {' '.join(str(error).split())}")
         if command not in ENDLESS:
             with import_string("crm.models.operation")("command"):
                 return execute_from_command_line(sys.argv)

@@ -188,6 +188,18 @@ class TargetNotEmpty(CrmError):
     message = _("The database to restore into is not empty. With --yes it is replaced, after a safety backup of it.")
 
 
+class TargetDamaged(CrmError):
+    message = _(
+        "The database to restore into is damaged or none at all, so there can be no safety backup of it. Move its file aside, then try again."
+    )
+
+
+class FilesInTheWay(CrmError):
+    message = _(
+        "The file %(name)s is stored here with another content, and an empty database has no safety backup that would keep it. Move the folder of files aside, or name another one with DATA_DIR, then try again."
+    )
+
+
 class RestoreFailed(CrmError):
     message = _("The backup could not be restored, and nothing was changed: %(why)s")
 

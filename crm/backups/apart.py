@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.parse import quote, urlencode
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from django.utils import translation
 from django.utils.translation import gettext as _
@@ -107,6 +108,11 @@ def _main() -> None:
     def go() -> bool:
         return sys.stdin.buffer.readline() == b"go\n"
 
+    try:
+        settings.DATABASES  # noqa: B018
+    except ImproperlyConfigured as error:  # and without settings nothing is translated
+        say(refused="RestoreFailed", message=str(error))
+        return
     with contextlib.ExitStack() as stack:
         try:
             work = _work(asked.pop("work"))
@@ -115,9 +121,11 @@ def _main() -> None:
         except CrmError as error:
             say(refused=type(error).__name__, message=str(error))
         except Exception as error:
-            # Without the error's own text, which may quote a value.
-            logger.error("backups: %s", "".join(traceback.format_tb(error.__traceback__)))
-            say(refused="RestoreFailed", message=str(RestoreFailed(why=_why(error))))
+            why = _why(error)
+            if why == type(error).__name__:
+                # Without the error's own text, which may quote a value.
+                logger.error("backups: %s", "".join(traceback.format_tb(error.__traceback__)))
+            say(refused="RestoreFailed", message=str(RestoreFailed(why=why)))
 
 
 def _work(name: str):
@@ -133,7 +141,6 @@ def _work(name: str):
 
 def _why(error: Exception) -> str:
     import psycopg
-    from django.core.exceptions import ImproperlyConfigured
 
     from crm.backups import postgresql
 

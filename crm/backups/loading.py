@@ -2,6 +2,7 @@
 other database. On PostgreSQL all of it is one transaction; a SQLite file is a new one that nobody has yet."""
 
 import contextlib
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from crm.exceptions import (
     BackupDiffers,
     KeyMissing,
     RestoreFailed,
+    TargetDamaged,
     TargetInUse,
     TargetNotEmpty,
 )
@@ -51,13 +53,22 @@ def look(*, say, go) -> None:
     if connection.vendor == "sqlite":
         if Path(told["name"]).exists():
             with contextlib.closing(sqlite.opened(told["name"])) as reader:
-                told["tables"] = len(sqlite.names(reader))
+                told["tables"] = len(_names(reader))
     else:
         with postgresql.connected() as own, own.cursor() as cursor:
             told["tables"] = len(postgresql.names(cursor))
             told["others"] = postgresql.other_sessions(cursor)
             told["silent_s"] = postgresql.silent_s(cursor)
     say(**told)
+
+
+def _names(reader: sqlite3.Connection) -> list[str]:
+    try:
+        return sqlite.names(reader)
+    except sqlite3.OperationalError:  # such as of a lock
+        raise
+    except sqlite3.DatabaseError as error:
+        raise TargetDamaged() from error
 
 
 def save(*, say, go) -> None:

@@ -48,11 +48,30 @@ ARGUMENTS = 90
 
 
 def check_tools() -> str:
-    """Empty, or what is wrong with pg_dump and what cures it. Asks the server for its version."""
+    """Empty, or what is in the way of a backup and what cures it: pg_dump, or tables that it would leave out. Asks the server."""
     with connection.cursor() as cursor:
         cursor.execute("SHOW server_version_num")
         server = int(cursor.fetchone()[0]) // 10_000
-    return _trouble(_tool_version(), server)
+        elsewhere = _schema_elsewhere(cursor)
+    return _trouble(_tool_version(), server) or elsewhere
+
+
+def _schema_elsewhere(cursor) -> str:
+    """A search_path, or a schema named as the role is, may lead Django to other tables than those of a dump."""
+    cursor.execute(
+        """
+        SELECT min(n.nspname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind IN ('r', 'p') AND c.relname = ANY(%s) AND n.nspname <> %s AND pg_table_is_visible(c.oid)
+        """,
+        [["django_migrations", *connection.introspection.django_table_names()], SCHEMA],
+    )
+    schema = cursor.fetchone()[0]
+    if schema is None:
+        return ""
+    return _(
+        "The office's tables are in the schema %(schema)s, and a backup takes those of the schema public only, so none is made. "
+        "Move them: ALTER TABLE ... SET SCHEMA public."
+    ) % {"schema": schema}
 
 
 def _tool_version() -> int | None:
@@ -265,7 +284,8 @@ def load(cursor: psycopg.Cursor, source: BinaryIO, schema: str = SCHEMA) -> None
 def told(error: psycopg.Error) -> str:
     """Without the values that PostgreSQL may quote."""
     if error.diag.sqlstate is None:
-        return type(error).__name__
+        # The client's own: of a connection that fails it says which and why, and no value was sent.
+        return " ".join(str(error).split()) if isinstance(error, psycopg.OperationalError) else type(error).__name__
     is_about_values = error.diag.sqlstate.startswith("22")
     return f"{'' if is_about_values else error.diag.message_primary} ({error.diag.sqlstate})".strip()
 

@@ -18,7 +18,15 @@ from crm.backups import apart, loading, sqlite, stored
 from crm.backups.archive import Archive, open_archive
 from crm.backups.checking import compare_files
 from crm.encryption import field_key_fingerprints, fingerprint
-from crm.exceptions import BackupTooNew, CrmError, KeyMissing, OtherEngine, TargetInUse, TargetNotEmpty
+from crm.exceptions import (
+    BackupTooNew,
+    CrmError,
+    FilesInTheWay,
+    KeyMissing,
+    OtherEngine,
+    TargetInUse,
+    TargetNotEmpty,
+)
 
 ENGINES = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}
 LEFT = ".restoring-"
@@ -53,6 +61,8 @@ def restore(
         progress(_("Verifying the backup."))
         archive.verify()
         compare_files(archive)
+        if not there["tables"] and (name := stored.in_the_way(archive, default_storage)):
+            raise FilesInTheWay(name=name)
         ledgers, saved_in, saved = _newest_ledger(path, archive), "", None
         with _place(there, url) as place:
             if there["tables"]:

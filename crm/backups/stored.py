@@ -17,6 +17,20 @@ FOLDER = ".restoring-"
 SECTION = "files/"
 
 
+def in_the_way(archive: Archive, storage: Storage) -> str | None:
+    """The first one that a restore would write over."""
+    files = archive.manifest["files"]
+    return next((told["name"] for told in files if storage.exists(told["name"]) and not has(storage, told)), None)
+
+
+def has(storage: Storage, told: dict) -> bool:
+    """With this very content."""
+    if not storage.exists(told["name"]) or storage.size(told["name"]) != told["size"]:
+        return False
+    with storage.open(told["name"]) as content:
+        return file_digest(content, "sha256").hexdigest() == told["sha256"]
+
+
 class Staged:
     """The files of an archive that the storage has not, or has with another content. Others there stay as they are."""
 
@@ -30,7 +44,7 @@ class Staged:
         clean(self._storage)
         try:
             for number, told in enumerate(self._archive.manifest["files"]):
-                if not self._has(told):
+                if not has(self._storage, told):
                     self._stage(f"{self._folder}/{number}", told["name"])
         except BaseException:
             clean(self._storage)
@@ -52,14 +66,6 @@ class Staged:
             except OSError as error:
                 raise FileNotPlaced(name=name) from error
         os.sync()
-
-    def _has(self, told: dict) -> bool:
-        if not self._storage.exists(told["name"]):
-            return False
-        if self._storage.size(told["name"]) != told["size"]:
-            return False
-        with self._storage.open(told["name"]) as content:
-            return file_digest(content, "sha256").hexdigest() == told["sha256"]
 
 
 def _move(storage: Storage, staged: str, name: str) -> None:

@@ -5,6 +5,7 @@ import io
 import os
 import sqlite3
 
+import psycopg
 import pytest
 from django.db import connection
 
@@ -243,3 +244,23 @@ def test_pg_dump_is_there_and_not_older_than_the_server(tool, server, told):
 @pytest.mark.django_db
 def test_this_machines_pg_dump_is_good_enough():
     assert postgresql.check_tools() == ""
+
+
+@on_postgresql
+@pytest.mark.django_db
+def test_tables_in_another_schema_are_told_before_a_backup_is_made_without_them():
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE SCHEMA office; SET LOCAL search_path TO office, public")
+        cursor.execute("CREATE TABLE office.not_ours (id int)")
+        assert postgresql.check_tools() == ""
+        cursor.execute("CREATE TABLE office.crm_client (id int)")
+    assert "schema office" in postgresql.check_tools()
+
+
+@on_postgresql
+def test_a_connection_that_fails_is_told_in_the_servers_words():
+    with pytest.raises(psycopg.OperationalError) as refused:
+        psycopg.connect(host="127.0.0.1", port=1, dbname="office")
+    told = postgresql.told(refused.value)
+    assert "port 1 failed" in told
+    assert len(told.splitlines()) == 1

@@ -24,8 +24,11 @@ from crm.exceptions import (
     BackupDamaged,
     BackupDiffers,
     BackupTooNew,
+    FilesInTheWay,
     KeyMissing,
     OtherEngine,
+    RestoreFailed,
+    TargetDamaged,
     TargetInUse,
     TargetNotEmpty,
 )
@@ -141,6 +144,20 @@ def test_another_engines_backup_is_refused_in_one_line(archive, target, tmp_path
     assert not target.file.exists()
 
 
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("mysql://office:word-of-nobody@127.0.0.1/office", "only postgres:// and sqlite://"),
+        ("postgres://office:word-of-nobody@127.0.0.1:1/office", "port 1 failed"),
+    ],
+)
+def test_an_address_that_leads_nowhere_is_told_in_one_line(archive, capfd, url, words):
+    with pytest.raises(RestoreFailed, match=words) as refused:
+        restoring.restore(archive, to=url, replace=False)
+    assert len(str(refused.value).splitlines()) == 1
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize("at", [100, 5000, -20])
 def test_a_damaged_backup_is_refused_before_the_target_is_touched(archive, target, storage, tmp_path, at):
     bytes_ = bytearray(archive.read_bytes())
@@ -174,6 +191,19 @@ def test_an_empty_target_becomes_the_office_with_its_files_and_can_go_on(archive
 def test_a_full_target_is_refused_and_left(archive, target):
     with filled(target, archive), pytest.raises(TargetNotEmpty):
         restore(archive, target)
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_files_that_no_safety_backup_would_hold_are_never_written_over(archive, target, storage, replace):
+    """Such as the office's own ones, where a backup is put into an empty database beside it, to have a look."""
+    storage.save("documents/a.pdf", ContentFile(b"newer"))
+    with pytest.raises(FilesInTheWay, match="documents/a.pdf"):
+        restore(archive, target, replace=replace)
+    assert stored_files(storage) == {"documents/a.pdf": b"newer"}
+    assert target.rows() == {}
+    storage.delete("documents/a.pdf")
+    storage.save("documents/a.pdf", ContentFile(FILES["documents/a.pdf"]))
+    restore(archive, target, replace=replace)
 
 
 def test_with_yes_a_full_target_is_replaced_after_a_safety_backup_of_it(archive, target, backups, storage):
@@ -227,6 +257,16 @@ def test_a_target_that_a_process_has_open_is_refused_with_yes_too(archive, targe
         other.execute("SELECT count(*) FROM crm_client").fetchall()
         with pytest.raises(TargetInUse):
             restore(archive, target, replace=True)
+
+
+@on_sqlite
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_damaged_file_is_to_be_moved_aside(archive, target, capfd, replace):
+    target.file.write_bytes(b"no database" * 1000)
+    with pytest.raises(TargetDamaged):
+        restore(archive, target, replace=replace)
+    assert target.file.read_bytes() == b"no database" * 1000
+    assert capfd.readouterr().err == ""
 
 
 @on_sqlite

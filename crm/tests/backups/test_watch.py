@@ -12,6 +12,7 @@ from crm.backups import postgresql, watch
 from crm.choices import BackupProof, RunState
 from crm.models import BackupRun, BackupWatch, JobSchedule
 from crm.tests import factories
+from crm.tests.raw import environment, run
 
 pytestmark = pytest.mark.django_db
 NOW = datetime.datetime(2026, 3, 2, 9, tzinfo=datetime.UTC)
@@ -198,6 +199,14 @@ def test_the_command_says_one_line_and_its_exit_code(capsys, proof, age, code):
     ended, said = check(capsys)
     assert ended == code
     assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["check_backups", "backup"])
+def test_where_the_database_is_gone_a_line_says_so(command):
+    done = run("manage.py", command, env=environment(DATABASE_URL="postgres://office@127.0.0.1:1/office"))
+    assert done.returncode == 1
+    assert "port 1 failed" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_the_command_of_an_office_without_a_backup_ends_with_2(capsys):
