@@ -20,9 +20,9 @@ from django.utils import timezone
 from crm.encryption import Unreadable, is_encrypted
 from crm.exports.columns import CASES, Column, Kind, as_it_is
 from crm.exports.summary import Line, Summary
+from crm.imports.values import user_key
 from crm.models import Case, Client, Lender, Step, User
 from crm.models.base import sees_all_cases
-from crm.search import fold
 from crm.spreadsheet import MAY_BE_ESCAPED, TOO_LONG_MARK, escape_cell
 
 # More rows at a time are a little faster, and take 25 MB a thousand in a workbook of all columns.
@@ -263,11 +263,11 @@ def user_names(columns: list[Column]) -> dict[int, str]:
         return {user.pk: user.username for user in people}
     taken: dict[str, int] = {}
     for user in people:
-        for name in {fold(user.get_full_name()), fold(user.email), fold(user.username)}:
+        for name in {user_key(user.get_full_name()), user_key(user.email), user_key(user.username)}:
             taken[name] = taken.get(name, 0) + 1
     return {
         user.pk: user.get_full_name()
-        if user.get_full_name() and taken[fold(user.get_full_name())] == 1
+        if user.get_full_name() and taken[user_key(user.get_full_name())] == 1
         else user.username
         for user in people
     }

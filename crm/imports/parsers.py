@@ -111,8 +111,13 @@ def text(cell: object, warn=ignore) -> str:
 
 
 def line(cell: object, warn=ignore) -> str:
-    """A text of one line: runs of white space are one space, and what nobody sees parts no word."""
-    return _SPACES.sub(" ", _WIDTHLESS.sub("", text(cell, warn))).strip()
+    """A text of one line."""
+    return one_line(text(cell, warn))
+
+
+def one_line(written: str) -> str:
+    """Runs of white space are one space, and what nobody sees parts no word."""
+    return _SPACES.sub(" ", _WIDTHLESS.sub("", written)).strip()
 
 
 def code(cell: object, warn=ignore) -> str:

@@ -61,20 +61,25 @@ class _People:
 
     def find(self, written: str) -> User:
         """A user name as it is written goes before all: two may differ only in case. Raises UnreadableValue."""
-        if user := self.by_user_name.get(written) or self._by_name.get(fold(written)):
+        if user := self.by_user_name.get(written) or self._by_name.get(user_key(written)):
             return user
-        if fold(written) in self._by_name:
+        if user_key(written) in self._by_name:
             raise UnreadableValue(_("Several users have this name. Write the user name or the e-mail."))
         raise UnreadableValue(_("No user has this name."))
 
 
+def user_key(name: str) -> str:
+    """By which a user name, e-mail or full name is found, however its spaces are stored."""
+    return fold(parsers.one_line(name))
+
+
 def _by_name(people: list[User]) -> dict[str, User | None]:
-    """Folded user name, e-mail or full name; None where two people share it."""
+    """By the key of user name, e-mail or full name; None where two people share it."""
     found: dict[str, User | None] = {}
     for names in (lambda user: user.get_full_name(), lambda user: user.email, lambda user: user.username):
         shared: dict[str, list] = {}
         for user in people:
-            if key := fold(names(user).strip()):
+            if key := user_key(names(user)):
                 shared.setdefault(key, []).append(user)
         found |= {key: users[0] if len(users) == 1 else None for key, users in shared.items()}
     return found

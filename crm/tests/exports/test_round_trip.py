@@ -93,6 +93,20 @@ def test_cases_come_back_unchanged(office, file_format, language):
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("first_name", ["Jan  Maria", "Jan\u200b", "Jan\tMaria", "Jan \u00a0Maria"])
+def test_an_adviser_is_found_again_however_his_name_is_spaced(db, first_name, file_format):
+    factories.make_case(adviser=factories.make_user(first_name=first_name, last_name="Novák"))
+    assert_unchanged(imported_again(Case, file_format), 1)
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_advisers_whose_names_differ_by_a_space_are_told_apart(db, file_format):
+    for first_name in ("Jan Maria", "Jan  Maria"):
+        factories.make_case(adviser=factories.make_user(first_name=first_name, last_name="Novák"))
+    assert_unchanged(imported_again(Case, file_format), 2)
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
 def test_a_file_of_one_language_is_known_in_the_other(office, file_format):
     with translation.override("cs"):
         content = export(Client.objects.all(), file_format)
