@@ -48,7 +48,7 @@ class Command(BaseCommand):
                 _write(run, rows, file)
         except FileExistsError as error:
             raise CommandError(f"{error.filename} is there already.") from error
-        except (FieldError, ValidationError, ValueError) as error:
+        except (FieldError, ValidationError, ValueError, OverflowError) as error:
             raise CommandError(f"This filter cannot be used: {error}") from error
         except (CrmError, User.DoesNotExist, OSError) as error:
             raise CommandError(str(error)) from error

@@ -1,3 +1,4 @@
+import contextlib
 import hashlib
 import stat
 from unittest.mock import Mock
@@ -112,3 +113,10 @@ def test_an_export_for_a_person_is_recorded_as_his(manager, tmp_path):
 def test_a_wrong_call_says_what_is_wrong(db, tmp_path, name, options, said):
     with pytest.raises(CommandError, match=said):
         call_command("export_clients", tmp_path / name, **options)
+
+
+def test_a_moment_before_all_calendars_is_told_in_a_line_or_finds_nothing(db, tmp_path):
+    """Each database has its own first day."""
+    with contextlib.suppress(CommandError):
+        call_command("export_clients", tmp_path / "clients.csv", filter=["created_at=0001-01-01"])
+    assert ExportRun.objects.get().rows == 0
