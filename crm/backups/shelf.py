@@ -78,7 +78,7 @@ def new_file(*, at: datetime.datetime, kind: str) -> Iterator[NewFile]:
     part = folder / f".{stem}.{secrets.token_hex(4)}.part"
     with _told(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _locked(folder):
+        with locked(folder):
             _remove_leftovers(folder)
             file = _locked_file(part)
     try:
@@ -87,7 +87,7 @@ def new_file(*, at: datetime.datetime, kind: str) -> Iterator[NewFile]:
         with _told(folder):
             file.flush()
             os.fsync(file.fileno())
-            with _locked(folder) as descriptor:
+            with locked(folder) as descriptor:
                 new.path = _free_name(folder, stem)
                 part.rename(new.path)
                 os.fsync(descriptor)
@@ -108,7 +108,7 @@ def _told(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[int]:
+def locked(folder: Path) -> Iterator[int]:
     """One process at a time: nobody takes a file that was just made for a leftover, or a name that was just found free."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -3,6 +3,7 @@
 The live file is only ever opened by SQLite: closing any other descriptor of it would drop the locks of this process."""
 
 import contextlib
+import glob
 import hashlib
 import os
 import shutil
@@ -15,6 +16,7 @@ from typing import BinaryIO
 from django.db import connection
 from django.utils.translation import gettext as _
 
+from crm.backups import shelf
 from crm.exceptions import DumpFailed, LoadFailed, TargetInUse
 
 BLOCK = 1 << 20
@@ -36,15 +38,9 @@ def check_tools() -> str:
 def snapshot() -> Iterator["Snapshot"]:
     """A copy of the default database, which lies beside it without a name, so that a kill leaves nothing. Blocks no writer."""
     name = connection.settings_dict["NAME"]
-    path = Path(f"{name}.{uuid.uuid4().hex}.copy")
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(
-            os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "r+b", buffering=0)
-        )
-        try:
-            target, reader = opened(path), opened(path)
-        finally:
-            path.unlink()
+        file, target, reader = _nameless(Path(name))
+        stack.enter_context(file)
         stack.callback(reader.close)
         try:
             # Without a journal, which would have a name.
@@ -52,12 +48,26 @@ def snapshot() -> Iterator["Snapshot"]:
             with contextlib.closing(opened(name)) as live:
                 live.backup(target)
         except sqlite3.Error as error:
-            raise DumpFailed(why=type(error).__name__) from error
+            raise DumpFailed(why=error) from error
         finally:
             target.close()
         if os.pread(file.fileno(), 2, _LOG_AT) == _WITH_LOG:
             os.pwrite(file.fileno(), _WITHOUT_LOG, _LOG_AT)
         yield Snapshot(file, reader)
+
+
+def _nameless(live: Path) -> tuple[BinaryIO, sqlite3.Connection, sqlite3.Connection]:
+    """An empty file beside that one, for SQLite to write and to read. It has a name only while the folder is locked, so
+    whatever has one then was left by a killed process."""
+    path = live.with_name(f"{live.name}.{uuid.uuid4().hex}.copy")
+    with shelf.locked(live.parent):
+        for left in live.parent.glob(f"{glob.escape(live.name)}.*.copy"):
+            left.unlink(missing_ok=True)
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "r+b", buffering=0)
+        try:
+            return file, opened(path), opened(path)
+        finally:
+            path.unlink()
 
 
 def opened(path: Path | str) -> sqlite3.Connection:

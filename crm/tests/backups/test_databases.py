@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import sqlite3
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -126,6 +127,20 @@ def test_a_snapshot_has_no_name_and_leaves_none():
         snapshot.tables()
         assert beside() == {name}
     assert beside() == {name}
+
+
+@on_sqlite
+@pytest.mark.django_db(transaction=True)
+def test_a_snapshot_takes_away_the_name_that_a_killed_one_left():
+    name = Path(connection.settings_dict["NAME"])
+    left, other = name.with_name(f"{name.name}.0f.copy"), name.with_name(f"other {name.name}.0f.copy")
+    for path in (left, other):
+        path.touch()
+    try:
+        with sqlite.snapshot():
+            assert (left.exists(), other.exists()) == (False, True)
+    finally:
+        other.unlink()
 
 
 def test_a_text_that_is_no_utf_8_is_digested(tmp_path):
