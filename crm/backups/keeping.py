@@ -61,7 +61,8 @@ def _made(progress: Progress, kinds: tuple[BackupKind, ...]) -> BackupRun:
     now = timezone.now()
     adopt(now)
     job = progress.run
-    since = Q(job=None, kind__in=kinds, created_at__range=(job.created_at, now))
+    # A name, from which one without a row is known, tells full seconds.
+    since = Q(job=None, kind__in=kinds, created_at__range=(job.created_at.replace(microsecond=0), now))
     found = BackupRun.objects.kept().filter(Q(job=job) | since).order_by("-created_at").first()
     if found is not None:
         BackupRun.objects.filter(pk=found.pk).update(job=job, user=job.user, user_name=job.user_name)

@@ -161,6 +161,15 @@ def test_a_job_that_was_killed_after_its_file_was_made_makes_no_second_one(now, 
     assert (len(names(folder)), found.job_id, found.proof) == (1, run.pk, BackupProof.RESTORED)
 
 
+def test_a_job_that_was_killed_in_the_second_in_which_it_was_asked_for_makes_no_second_one(now, folder, time_machine):
+    time_machine.move_to(NOW + datetime.timedelta(milliseconds=400), tick=False)
+    run = job()
+    create(kind=BackupKind.NIGHTLY, now=NOW + datetime.timedelta(milliseconds=600))
+    assert work(run).state == RunState.DONE
+    assert BackupRun.objects.get().job == run
+    assert len(names(folder)) == 1
+
+
 def test_a_job_that_was_killed_while_it_verified_verifies_the_same_file(now, folder, verification):
     run = job()
     verification.says = LoadFailed(why="no room")
