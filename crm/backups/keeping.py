@@ -46,7 +46,15 @@ def by_hand(progress: Progress) -> dict:
 
 def _all_of(progress: Progress, kinds: tuple[BackupKind, ...], *, restore: bool) -> dict:
     run = _made(progress, kinds)
-    verify(run, restore=restore, progress=_part(progress, MADE, VERIFIED))
+    try:
+        verify(run, restore=restore, progress=_part(progress, MADE, VERIFIED))
+    except Cancelled:
+        raise
+    except CrmError:
+        # What could not be tried, for want of room for instance, is safer in two places too.
+        with contextlib.suppress(OffsiteFailed, BackupDamaged):
+            copy_all(_part(progress, VERIFIED, COPIED))
+        raise
     copied = copy_all(_part(progress, VERIFIED, COPIED))
     pruned = prune(timezone.now())
     return {"megabytes": -(-run.size_bytes // MEGABYTE), "rows": run.rows_total, "copied": copied, "pruned": pruned}

@@ -282,6 +282,20 @@ def test_each_backup_goes_off_site_and_what_waited_for_it_too(now, time_machine,
     assert len(offsite.listed()) == 2
 
 
+def test_one_that_could_not_be_tried_is_copied_and_the_night_is_not_well(now, store, verification):
+    verification.says = LoadFailed(why="no room")
+    run = work(job())
+    assert (run.state, "no room" in run.message) == (RunState.FAILED, True)
+    assert [copy.name for copy in offsite.listed()] == [BackupRun.objects.get().file_name]
+
+
+def test_one_that_could_neither_be_tried_nor_copied_says_both(now, store, verification):
+    verification.says = LoadFailed(why="no room")
+    store.fault = lambda method, path: "500"
+    assert "no room" in work(job()).message
+    assert "500" in BackupRun.objects.get().offsite_message
+
+
 def test_a_damaged_backup_is_not_copied(now, store, verification):
     verification.says = BackupDamaged(file="a", at=1)
     work(job())
