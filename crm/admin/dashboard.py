@@ -16,6 +16,7 @@ from django.utils.translation import ngettext
 
 from crm.admin import badges
 from crm.admin.navigation import list_url
+from crm.backups import watch
 from crm.choices import CaseStatus
 from crm.models import Case, CaseStep, Step
 
@@ -98,8 +99,17 @@ def my_day(request, context):
         "active_count": sum(line["count"] for line in by_step),
         "chart": json.dumps(_chart(by_step)),
         "chart_options": json.dumps(CHART_OPTIONS),
+        "backups": _backups(user),
     }
     return context
+
+
+def _backups(user) -> str:
+    """Where all is well; what is not stands above every page."""
+    if not user.has_perm("crm.view_backuprun"):
+        return ""
+    found = watch.finding(timezone.now())
+    return found.text if found.code == watch.FINE else ""
 
 
 def _buckets(steps, today: datetime.date, adviser: str) -> list[Bucket]:

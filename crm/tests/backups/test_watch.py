@@ -164,6 +164,16 @@ def test_an_old_backup_is_told_on_every_page_the_cure_to_administrators_only(cli
         assert "hd-alarm" not in page(client, role)
 
 
+def test_that_all_is_well_stands_on_the_start_page_of_who_looks_after_it(client):
+    for role in (roles.ADMINISTRATOR, roles.ADVISER):
+        assert "restored to try" not in page(client, role)
+    BackupRun.objects.create(
+        state=RunState.DONE, proof=BackupProof.RESTORED, created_at=timezone.now() - HOUR, file_name="a.hdbk"
+    )
+    assert "restored to try" in page(client, roles.ADMINISTRATOR)
+    assert "restored to try" not in page(client, roles.ADVISER)
+
+
 def test_an_office_that_has_had_no_night_yet_is_left_in_peace(client):
     assert "hd-alarm" not in page(client, roles.ADMINISTRATOR)
     JobSchedule.objects.create(name="nightly_backup", since=timezone.now() - HOUR)
