@@ -31,9 +31,11 @@ class Line:
         problems = [preview.problem_of(line, each) for each in line["problems"]]
         self.problems = [each for each in problems if each.kind != CONFLICT]  # those are shown with a choice
         self.conflicts = [_conflict(line, each, readable) for each in line.get("conflicts", ())]
-        # What may become of one that is probably about somebody known.
+        # What may become of one that is probably about somebody known, or about a case that he has already.
+        self.is_about_case = line.get("is_about_case", False)
+        label = _case_choice_label if self.is_about_case else _choice_label
         self.choices = [
-            {"value": value, "label": _choice_label(value), "is_chosen": value == line["choice"]}
+            {"value": value, "label": label(value), "is_chosen": value == line["choice"]}
             for value in ("", *line["choices"])
         ] if "choices" in line else []  # fmt: skip
         # The bad cells of a refused row, to be put right here.
@@ -49,6 +51,10 @@ def _choice_label(choice: str) -> str:
     if choice.startswith(CASE_ONLY):
         return gettext("Only give the case to %(client)s") % {"client": choice.removeprefix(CASE_ONLY)}
     return gettext("It is %(client)s: update this client") % {"client": choice} if choice else gettext("Somebody new")
+
+
+def _case_choice_label(choice: str) -> str:
+    return gettext("Leave the case out") if choice == SKIP else gettext("One more case")
 
 
 def _change(name: str, before: str, now: str, readable: dict[str, bool]) -> dict:

@@ -80,8 +80,15 @@ def check_file(
         combined.plan_combined(plan, reader, rows, user, on=on)
     else:
         own.plan_own(plan, reader, rows, user, on=on)
-    duplicates.report(plan, [item for item in plan.items if item.is_new and item.client.pk is None], user)
-    decide(plan, reader, decisions or {}, user, on=on)
+    decisions, of_people, of_known = decisions or {}, [], []
+    for item in plan.items:
+        if item.is_new:
+            (of_people if item.client.pk is None else of_known).append(item)
+    duplicates.report(plan, of_people, user)
+    cases = duplicates.KnownCases(plan, user, on)
+    cases.report(of_known)
+    decide(plan, reader, decisions, user, on=on)
+    cases.report([item for item in plan.items if item.row in decisions and item.is_new and item.client.pk is not None])
     if reader.left_out:
         plan.problems.append(_left_out(reader))
     plan.problems.sort(key=lambda problem: problem.row)
@@ -110,8 +117,8 @@ class _WatchedReader(RowReader):
         super().__init__(lookups, rules, problems)
         self.progress, self.told = progress, 0
 
-    def values(self, row, columns):
+    def read(self, row, columns):
         if row.number >= self.told + WATCHED_EVERY:
             self.told = row.number
             self.progress(row.number)
-        return super().values(row, columns)
+        return super().read(row, columns)

@@ -33,11 +33,10 @@ def reshape(plan: Plan, change: Callable[[Plan], None]) -> Plan:
 
 
 def narrow(plan: Plan, *, create: bool = True, update: bool = True, leave_out: frozenset[int] = frozenset()) -> None:
-    """Leaves new records out, or changes of stored ones, or rows."""
+    """Leaves new records out, or changes of stored ones, or the new records of some rows."""
     if create and update and not leave_out:
         return
-    keep = {True: create, False: update}
-    plan.items = [item for item in plan.items if keep[item.is_new] and item.row not in leave_out]
+    plan.items = [item for item in plan.items if (create and item.row not in leave_out if item.is_new else update)]
     left = {item.row for item in plan.items}
     new = {item.row for item in plan.items if item.is_new}
     for row, outcome in plan.outcomes.items():

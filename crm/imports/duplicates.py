@@ -1,13 +1,17 @@
-"""New clients that may be somebody already known: told to a person, never merged by a machine."""
+"""New clients that may be somebody already known, and cases that a client who is known may have already: told to a person,
+never merged by a machine."""
 
 import datetime
 import itertools
 from collections import defaultdict
+from collections.abc import Sequence
 
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from crm import search
+from crm.choices import CaseStatus
+from crm.imports.drafts import Draft, NewItem
 from crm.imports.plans import Item, Plan
 from crm.imports.problems import DUPLICATE, WARNING, RowProblem
 from crm.imports.shelf import FirstMet
@@ -17,13 +21,16 @@ BATCH = 500
 BORN = "born"
 # What a client is known by here: the name, the name with each of three marks, and the birth number.
 MOST_MARKS = 5
-# What a new client has in common with a known one.
-NUMBER, DETAILS, NAME = "number", "details", "name"
+# What a new client has in common with a known one; or that it is the case which is known.
+NUMBER, DETAILS, NAME, CASE = "number", "details", "name", "case"
 _REASONS = {
     NUMBER: _("Probably somebody already known: %(where)s has the same birth number."),
     DETAILS: _("Probably somebody already known: %(where)s has the same name and date or e-mail."),
     NAME: _("Perhaps somebody already known: %(where)s has the same name."),
+    CASE: _("Probably a case already known: %(where)s says the same of this client."),
 }
+# What says which row a case came from, not which case it is.
+_OF_THE_ROW = {"import_digest", "legacy_id", "history_reason"}
 
 
 class _Namesakes:
@@ -86,12 +93,61 @@ def report(plan: Plan, items: list[Item], user) -> None:
                 common = NAME
             if where:
                 about = where if isinstance(where, str) else ""
-                reason, code = str(_REASONS[common]) % {"where": _said(where)}, f"{common} {where}"
-                problem = RowProblem(item.row, header, client.full_name, reason, WARNING, DUPLICATE, about, code)
-                plan.problems.append(problem)
+                plan.problems.append(_problem(item.row, header, client.full_name, common, where, about))
             known.add(name, item.row, *marks)
             if number:
                 known.add(number, item.row)
+
+
+def _problem(row: int, header: str, value: str, common: str, where: str | int, about: str = "") -> RowProblem:
+    reason = str(_REASONS[common]) % {"where": _said(where)}
+    return RowProblem(row, header, value, reason, WARNING, DUPLICATE, about, f"{common} {where}")
+
+
+def is_about_a_case(problem: RowProblem) -> bool:
+    return problem.kind == DUPLICATE and problem.code.startswith(f"{CASE} ")
+
+
+class KnownCases:
+    """Warns of each new case of a client who is known that says what one higher in the file does, or all of whose values a
+    stored one of his has. Whoever has an id of the older CRM is a case of its own. A query for each 500 rows."""
+
+    def __init__(self, plan: Plan, user, on: datetime.date):
+        """`on`: the day of cases without a date, which therefore says nothing of them."""
+        self.plan, self.user, self.on = plan, user, on
+        self._first = FirstMet()
+        columns = (plan.layout.column(*each) for each in (("client",), ("reference", "client"), ("full_name",)))
+        self._header = next((column.header for column in columns if column), "")
+
+    def report(self, items: Sequence[NewItem]) -> None:
+        for some in itertools.batched(items, BATCH):
+            new = [(item, item.client, case) for item in some if (case := item.case) and not case.legacy_id]
+            said = [self._said(case) for _item, _client, case in new]
+            stored = self._stored({client.pk for _item, client, _case in new}, set().union(*said))
+            for (item, client, case), values in zip(new, said, strict=True):
+                given = {name: value for name, value in case.given.items() if name != "import_digest"}
+                whole = (client.pk, item.lender_text, frozenset(given.items()))
+                same = (each for each in stored[client.pk] if values and values.items() <= each.items())
+                where = next((each["reference"] for each in same), None) or self._first.get(whole)
+                if where:
+                    self.plan.problems.append(_problem(item.row, self._header, client.reference, CASE, where))
+                self._first.add(whole, item.row)
+
+    def _said(self, case: Draft) -> dict[str, object]:
+        """What a stored case has to say too."""
+        begins = {("opened_on", self.on), ("status", CaseStatus.OPEN)}
+        return {
+            name: value for name, value in case.given.items() if name not in _OF_THE_ROW and (name, value) not in begins
+        }
+
+    def _stored(self, clients: set[int], names: set[str]) -> dict[int, list[dict]]:
+        """By client those cases of his that the person sees."""
+        found = defaultdict(list)
+        cases = Case.objects.filter(client__in=clients)
+        cases = cases if self.user is None else cases.visible_to(self.user)
+        for each in cases.order_by("pk").values("client_id", "reference", *names):
+            found[each["client_id"]].append(each)
+        return found
 
 
 def _digest(kind: str, value: str | None) -> bytes | None:

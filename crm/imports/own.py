@@ -18,7 +18,7 @@ from crm.imports.plans import Item, Outcome, Plan
 from crm.imports.problems import CONFLICT, WARNING, UnreadableValue
 from crm.imports.reading import Row, is_empty
 from crm.imports.scratch import Blocks
-from crm.imports.shelf import Shelf
+from crm.imports.shelf import FirstMet, Shelf
 from crm.imports.values import RowReader, is_multiline
 from crm.models import Case, CaseStep, Client, SearchToken
 from crm.models.steps import LENDER_SELECTION
@@ -57,6 +57,8 @@ class _Planner:
         self.seen: dict[int, int] = {}
         self.new_ids: dict[str, int] = {}
         self.shelf, self.row_digests = Shelf(Blocks()), people.RowDigests(plan)
+        # By row's number, of the batch: the digest of each new one that has no id.
+        self.digests: dict[int, str] = {}
 
     def visible(self, model):
         return model.objects.all() if self.user is None else model.objects.visible_to(self.user)
@@ -232,14 +234,14 @@ class _Planner:
 class _Clients(_Planner):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.equal: dict[str, int] = {}
+        self.equal = FirstMet()
         self.seen = self.whole.rows_of
 
     def stored(self):
         return self.visible(Client)
 
     def prepare(self, rows: list[Row]) -> None:
-        self.rows = {row.number: row for row in rows}
+        self.rows, self.digests = {row.number: row for row in rows}, {}
 
     def belongs(self, row: Row, target: Client) -> bool:
         return True
@@ -249,6 +251,7 @@ class _Clients(_Planner):
 
     def new(self, row: Row, legacy_id: str) -> NewItem | None:
         values = self.reader.values(row, self.columns)
+        self.digests[row.number] = self.row_digests.of(row, values)
         name = self.whole.layout.column("full_name")
         if name is None or row.cell(name.index) is None:
             self.reader.report(row, name, _("The client's name is missing."))
@@ -272,13 +275,12 @@ class _Clients(_Planner):
         for row, digest in names.items():
             namesakes = [clients[owner] for found, owner in owners if bytes(found) == digest and owner in clients]
             same = next((each.reference for each in namesakes if self.is_same(new[row].client, each)), "")
-            cells = self.row_digests.of(self.rows[row])
             if same:
                 self.leave_out(row, _("Every cell is equal to %(where)s, so it was left out.") % {"where": same})
-            elif earlier := self.equal.get(cells):
+            elif earlier := self.equal.get(self.digests[row]):
                 self.leave_out(row, _("Every cell is equal to row %(row)s, so it was left out.") % {"row": earlier})
             else:
-                self.equal[cells] = row
+                self.equal.add(self.digests[row], row)
         self.whole.items += [item for item in items if self.whole.outcomes[item.row] != Outcome.SKIP]
 
     def leave_out(self, row: int, reason: str) -> None:
@@ -302,8 +304,12 @@ class _Cases(_Planner):
         references = [self.client_reference(row) for row in rows]
         self.clients = {each.reference: each for each in self.visible(Client).filter(reference__in=references)}
         unkeyed = [row for row in rows if not self.key(row, self.reference) and not self.key(row, self.legacy)]
-        self.digests = {row.number: self.row_digests.of(row) for row in unkeyed}
-        self.imported = people.known_digests(list(self.digests.values()))
+        self.read = {row.number: self.reader.read(row, self.columns) for row in unkeyed}
+        self.digests = {
+            row.number: self.row_digests.of(row, self.read[row.number], self.client_reference(row)) for row in unkeyed
+        }
+        is_stored = self.row_digests.stored(unkeyed, list(self.digests.values()))
+        self.imported = {row.number for row, was in zip(unkeyed, is_stored, strict=True) if was}
 
     def client_reference(self, row: Row) -> str:
         written = self.key(row, self.client)
@@ -338,8 +344,7 @@ class _Cases(_Planner):
         return cell is None or says(cell, client.full_name)
 
     def new(self, row: Row, legacy_id: str) -> NewItem | None:
-        digest = self.digests.get(row.number, "")
-        if digest and digest in self.imported:
+        if row.number in self.imported:
             self.whole.outcomes[row.number] = Outcome.SKIP
             return None
         client = self.clients.get(self.client_reference(row))
@@ -352,7 +357,8 @@ class _Cases(_Planner):
         if not self.is_named(row, client):
             self.refuse(row, self.name, _("The client of this reference has another name."))
             return None
-        values = self.reader.values(row, self.columns)
+        values = self.read.get(row.number) or self.reader.read(row, self.columns)
+        self.reader.tell(row, values)
         if refusal := self.reader.rules.refusal("add_case"):
             self.reader.report(row, None, refusal)
             values.is_bad = True
@@ -360,8 +366,7 @@ class _Cases(_Planner):
         if case is None:
             self.whole.outcomes[row.number] = Outcome.ERROR
             return None
-        case.given |= {"legacy_id": legacy_id or None, "import_digest": digest}
-        self.imported.add(digest)
+        case.given |= {"legacy_id": legacy_id or None, "import_digest": self.digests.get(row.number, "")}
         self.whole.outcomes[row.number] = Outcome.CREATE
         owner = Draft(Client, {"reference": client.reference, "full_name": client.full_name}, client.pk)
         return NewItem(row.number, self.shelf, client=owner, case=case, lender_text=values.lender_text)

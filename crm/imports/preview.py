@@ -18,6 +18,7 @@ from crm.choices import ImportPart
 from crm.imports import parsers, pieces
 from crm.imports.conflicts import Conflict
 from crm.imports.decisions import SKIP, choices
+from crm.imports.duplicates import is_about_a_case
 from crm.imports.older_crm import OlderPlan
 from crm.imports.plans import Item, Outcome, Plan, Table, csv_file, padded, problem_table, with_reasons
 from crm.imports.problems import DUPLICATE, RowProblem, unlisted
@@ -261,6 +262,7 @@ def _lines(
             about = next((each.about for each in told if each.about), "")
             line["choices"] = [SKIP, *(choices(plan, row, about) if about else ())]
             line["choice"] = decisions.get(row.number, "")
+            line["is_about_case"] = not about and any(map(is_about_a_case, told))
             if any(item.is_new and item.client.pk for item in own):
                 line["says"] = [gettext("A new case of a client who is known")]
         if outcome == Outcome.ERROR:

@@ -173,6 +173,8 @@ class RowValues:
     # Names of the fields whose cells cannot be read.
     unread: set[str] = field(default_factory=set)
     lender_text: str = ""
+    # What `tell` reports: column, reason, severity.
+    untold: list[tuple[Column, str, str]] = field(default_factory=list)
 
     def of(self, owner: str) -> dict[str, object]:
         return self.given[owner]
@@ -226,6 +228,17 @@ class RowReader:
         self.problems.append(RowProblem(row.number, header, cell, str(reason), severity, kind))
 
     def values(self, row: Row, columns: list[Column]) -> RowValues:
+        found = self.read(row, columns)
+        self.tell(row, found)
+        return found
+
+    def tell(self, row: Row, values: RowValues) -> None:
+        """What is wrong with cells that were `read`."""
+        for column, reason, severity in values.untold:
+            self.report(row, column, reason, severity)
+
+    def read(self, row: Row, columns: list[Column]) -> RowValues:
+        """Without a word of what is wrong, for a row that may turn out to be known."""
         found = RowValues()
         cells = row.cells
         for column in columns:
@@ -239,14 +252,14 @@ class RowReader:
                 value, warnings = (type(cell) is str and of_column.known.get(cell)) or of_column.read(cell)
             except UnknownLender as unknown:
                 found.lender_text = parsers.line(cell)
-                self.report(row, column, str(unknown), WARNING)
+                found.untold.append((column, str(unknown), WARNING))
             except UnreadableValue as error:
                 found.is_bad = True
                 found.unread.add(column.name)
-                self.report(row, column, str(error))
+                found.untold.append((column, str(error), ERROR))
             else:
                 for reason in warnings:
-                    self.report(row, column, reason, WARNING)
+                    found.untold.append((column, reason, WARNING))
                 if value is not None and value != "":
                     found.given[column.owner][column.name] = value
         return found

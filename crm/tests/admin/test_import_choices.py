@@ -121,6 +121,28 @@ def test_probable_duplicates_are_left_out_together_but_for_those_decided_one_by_
     assert (run.created_count, run.skipped_count, Client.objects.count(), known.cases.count()) == (2, 1, 3, 1)
 
 
+@pytest.mark.parametrize(("choice", "cases"), [("", 2), ("skip", 1)])
+def test_a_case_that_a_client_has_already_is_one_more_or_left_out(browse, manager, choice, cases):
+    factories.make_catalogue()
+    known = factories.make_client("Jana Bílá")
+    rows = [
+        "reference;client;property_price_czk",
+        *(f";{known.reference};{price}" for price in ("5000000", "5 000 000 Kč")),
+    ]
+    browser = browse(manager)
+    file = SimpleUploadedFile("cases.csv", "\r\n".join([*rows, ""]).encode())
+    preview = browser.post(UPLOAD, {"file": file})["Location"]
+    first, second = browser.get(preview).context["rows"]
+    labels = {"": "One more case", "skip": "Leave the case out"}
+    assert (first.choices, second.is_about_case) == ([], True)
+    assert {each["value"]: each["label"] for each in second.choices} == labels
+    browser.post(url("import_cells", ImportRun.objects.get()), {"row-3": choice})
+    page = browser.get(preview)
+    assert [each["value"] for each in page.context["rows"][1].choices if each["is_chosen"]] == [choice]
+    browser.post(preview, {"row-3": choice})
+    assert known.cases.count() == cases
+
+
 # --- What was picked and not checked when Import is pressed ---
 
 TAKEN = "What you chose and put right is taken."
