@@ -30,6 +30,7 @@ from crm.admin.base import require
 from crm.admin.import_forms import ColumnsForm, UploadForm, too_large, too_much_pasted
 from crm.admin.import_lines import Line, problems_of
 from crm.audit import plans
+from crm.audit.undo import undone_by
 from crm.choices import ImportPart, ImportState
 from crm.exceptions import CrmError, NotAllowed
 from crm.exports import given_back
@@ -350,15 +351,19 @@ class ImportAdminMixin(ImportExportMixinBase):
         }
 
     def _earlier(self, request, run: ImportRun) -> dict:
-        """The import that wrote the same file already, with a link for who sees it."""
+        """The import that wrote the same file already, with a link for who sees it, and whether it was undone."""
         before = runs.earlier(run)
         if before is None:
             return {}
         sees = ImportRun.objects.visible_to(request.user).filter(pk=before.pk).exists()
+        undoing = undone_by(before.operation_id)
+        told = undoing and AuditEntry.objects.visible_to(request.user).filter(pk=undoing.pk).exists()
         return {
             "earlier": before,
             "earlier_at": values.moment(before.finished_at),
             "earlier_url": self._import_url("import_result", before) if sees else "",
+            "undone_at": values.moment(undoing.at) if undoing else "",
+            "undone_by": undoing.user_name if told else "",
         }
 
     def _confirm(self, request, run: ImportRun):

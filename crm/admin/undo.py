@@ -39,7 +39,7 @@ def undo_page(request, operation_id, site):
         lambda reason: undo.undo(operation_id, request.user, forced=forced, reason=reason),
         title=_("Undo an operation"),
         back=reverse("admin:crm_operation", args=[operation_id]),
-        empty=str(undo.AlreadyUndone()) if undo.was_undone(operation_id) else "",
+        empty=str(undo.AlreadyUndone()) if undo.undone_by(operation_id) else "",
     )
 
 

@@ -50,18 +50,16 @@ def undo(operation_id: uuid.UUID, user, *, forced: Collection[tuple[str, int, in
             raise NothingToUndo()
         _hold(operation_id)
         made = plan(operation_id, user, forced=forced)
-        if not made.count and was_undone(operation_id):
+        if not made.count and undone_by(operation_id):
             raise AlreadyUndone()
         _carry_out(made, user, kind=AuditKind.UNDO, reason=reason, undoes=operation_id)
     return made
 
 
-def was_undone(operation_id: uuid.UUID) -> bool:
-    """At least in part, and the undo not undone itself."""
-    undoing = (
-        AuditEntry.objects.filter(undoes=operation_id).order_by("-pk").values_list("operation_id", flat=True).first()
-    )
-    return undoing is not None and not was_undone(undoing)
+def undone_by(operation_id: uuid.UUID) -> AuditEntry | None:
+    """The last undo, at least of a part, that was not undone itself."""
+    undoing = AuditEntry.objects.filter(undoes=operation_id).order_by("-pk").first()
+    return None if undoing is None or undone_by(undoing.operation_id) else undoing
 
 
 def revert(

@@ -13,6 +13,7 @@ from django.utils import timezone, translation
 from django.utils.translation import gettext_lazy as _
 
 from crm import jobs
+from crm.audit.undo import undone_by
 from crm.choices import ImportPart, ImportState, QueueName, RunState
 from crm.exceptions import CrmError, NotAllowed
 from crm.imports import apart, conflicts, mappings, older_crm, older_file, pieces, preview
@@ -34,6 +35,8 @@ BYTES_AT_ONCE = 1 << 20
 MOST_AT_ONCE = 3
 # Of one file; whoever has more to mend mends the file.
 MOST_CORRECTIONS = 5_000
+# Of the imports of one file those that are asked whether they were undone.
+MOST_EARLIER = 20
 # How long an unconfirmed file waits, and the refused rows of a finished import.
 KEPT_FOR = datetime.timedelta(days=1)
 REFUSED_KEPT_FOR = datetime.timedelta(days=30)
@@ -230,10 +233,11 @@ def state_of(run: ImportRun) -> str:
 
 
 def earlier(run: ImportRun) -> ImportRun | None:
-    """The last import that wrote rows of the same file, whoever did."""
+    """The last import that wrote rows of the same file, whoever did; one that was undone only where all were."""
     wrote = Q(created_count__gt=0) | Q(updated_count__gt=0)
     same = ImportRun.objects.filter(wrote, sha256=run.sha256, state=ImportState.DONE).exclude(pk=run.pk)
-    return same.order_by("-finished_at").first()
+    found = list(same.order_by("-finished_at")[:MOST_EARLIER])
+    return next((each for each in found if not undone_by(each.operation_id)), found[0] if found else None)
 
 
 def may_import(user, model) -> bool:

@@ -15,12 +15,13 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from crm import imports, roles
+from crm import imports, roles, values
 from crm.admin import import_runs
 from crm.admin import imports as pages
+from crm.audit import undo
 from crm.choices import RunState
 from crm.imports import runs
-from crm.models import Case, Client, ImportRun, User
+from crm.models import AuditEntry, Case, Client, ImportRun, User
 from crm.tests import factories
 from crm.tests.admin.importing import (
     BAD,
@@ -401,6 +402,31 @@ def test_a_repeated_file_is_recognised_with_a_link_to_what_it_wrote(browse, mana
     page = browser.get(upload(browser, GOOD)).content.decode()
     assert "The same file was imported already" in page
     assert url("import_result", first) in page
+
+
+def test_a_repeated_file_whose_import_was_undone_is_said_to_be_so(browse, manager, administrator):
+    factories.make_catalogue()
+    browser = browse(manager)
+    browser.post(upload(browser, GOOD), {"mode": "good"})
+    undo.undo(ImportRun.objects.get().operation_id, administrator)
+    entry = AuditEntry.objects.get(kind="undo")
+    page = browser.get(upload(browser, GOOD))
+    assert f"{administrator} undid that import on {values.moment(entry.at)}" in page.content.decode()
+    assert dict(page.context["counts"])["New"] == 1
+    undo.undo(entry.operation_id, administrator)
+    assert "undid that import" not in browser.get(upload(browser, GOOD)).content.decode()
+
+
+def test_who_sees_his_own_alone_is_not_told_who_undid_the_import(browse, manager, administrator):
+    factories.make_catalogue()
+    run = imports.confirm(imports.begin(csv_file(GOOD).read(), "clients.csv", administrator), administrator)
+    undo.undo(run.operation_id, administrator)
+    manager.groups.clear()
+    manager.user_permissions.set(Permission.objects.filter(codename__in=["import_client", "import_case"]))
+    with override_settings(ADVISER_SCOPE="own"):
+        browser = browse(manager)
+        page = browser.get(upload(browser, GOOD)).content.decode()
+    assert "That import was undone on" in page and str(administrator) not in page
 
 
 def test_somebody_elses_import_of_the_file_is_said_without_a_link(browse, manager, administrator):

@@ -8,6 +8,7 @@ from django.db import connection
 from django.utils import timezone, translation
 
 from crm import catalogue, imports, jobs, tasks
+from crm.audit import undo
 from crm.choices import RunState
 from crm.encryption import TOKEN_PREFIX
 from crm.exceptions import NotAllowed
@@ -354,6 +355,49 @@ def test_the_last_import_of_the_same_file_is_known(manager):
     assert runs.earlier(first) is None
     imports.confirm(first, manager)
     assert runs.earlier(begin(manager)) == first
+
+
+def test_of_imports_of_the_same_file_one_that_stands_goes_before_one_that_was_undone(manager):
+    first = imports.confirm(begin(manager), manager)
+    gone = Case.objects.get(client__in=Client.objects.search("radek0"))
+    gone.delete()
+    gone.client.delete()
+    second = imports.confirm(begin(manager), manager)
+    assert (second.created_count, runs.earlier(begin(manager))) == (1, second)
+    undo.undo(second.operation_id, manager)
+    assert runs.earlier(begin(manager)) == first
+    undo.undo(first.operation_id, manager)
+    assert runs.earlier(begin(manager)) == second
+
+
+@pytest.mark.parametrize("kind", ["people", "cases", "combined", "clients"])
+def test_what_was_undone_comes_back_with_the_same_file(manager, kind):
+    """Also what a file of another spelling says, and what changed of a record that stayed."""
+    alice = make_client("Alice", phone="601")
+    file = {
+        "people": [["jmeno", "datum", "cena"], ["Bob", "1.2.2026", "5 000 Kč"]],
+        "cases": [["reference", "client", "opened on"], ["", alice.reference, "1.2.2026"]],
+        "combined": [
+            ["reference", "full_name", "phone", "case.reference", "case.opened_on"],
+            [alice.reference, "Alice", "602", "", "1.2.2026"],
+        ],
+        "clients": [["reference", "full_name", "phone", "row version"],
+            [alice.reference, "Alice", "602", str(alice.history.first().history_id)], ["", "Bob", "603", ""]],
+    }[kind]  # fmt: skip
+
+    def take():
+        return imports.begin(csv(*file[1:], header=file[0]), "x.csv", manager)
+
+    def stored():
+        return [list(Client.objects.values_list("full_name", "phone")), list(Case.objects.values_list("opened_on"))]
+
+    first = imports.confirm(take(), manager)
+    written = stored()
+    undo.undo(first.operation_id, manager)
+    assert (stored(), take().skipped_count) == ([[("Alice", "601")], []], 0)
+    again = imports.confirm(take(), manager)
+    assert (again.created_count, again.updated_count) == (first.created_count, first.updated_count)
+    assert (stored(), again.error_count) == (written, 0)
 
 
 def test_a_page_of_the_preview_reads_only_its_blocks(manager, monkeypatch, django_assert_num_queries):
