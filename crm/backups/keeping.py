@@ -254,10 +254,11 @@ def note(path: Path, copied: offsite.Copy | None, now: datetime.datetime) -> Non
 
 
 def prune(now: datetime.datetime) -> int:
-    """Here and off-site; a file that waits for its copy stays. Returns how many backups went. Raises OffsiteFailed."""
+    """Here and off-site; a file that waits for its copy stays, and a copy that this office has neither made nor read: another one
+    may have sent it. Returns how many backups went. Raises OffsiteFailed."""
     adopt(now)
     adopt_copies(now)
-    runs = {run.file_name: run for run in BackupRun.objects.kept()}
+    runs = {run.file_name: run for run in BackupRun.objects.kept().exclude(sha256="")}
     gone = set()
     for name in retention.to_remove(map(_candidate, runs.values()), now, settings=settings):
         run = runs[name]

@@ -345,6 +345,21 @@ def test_old_ones_go_here_and_off_site(now, store, folder):
     assert gone.created_at == NOW - 31 * DAY
 
 
+def test_copies_of_another_office_in_the_same_bucket_neither_go_nor_keep_any(now, store, folder, settings):
+    others = [create(kind="nightly", now=NOW - age) for age in (200 * DAY, datetime.timedelta(0))]
+    for path in others:
+        offsite.put(path, hashlib.sha256(path.read_bytes()).hexdigest())
+        path.unlink()
+    create(kind="nightly", now=NOW - DAY)
+    create(kind="nightly", now=NOW - 33 * DAY)
+    keeping.adopt(NOW)
+    BackupRun.objects.update(proof=BackupProof.RESTORED)
+    settings.BACKUP_KEEP_LEAST = 1
+    keeping.copy_all()
+    assert keeping.prune(NOW) == 1
+    assert {copy.name for copy in offsite.listed()} == {*names(folder), *(path.name for path in others)}
+
+
 def test_none_goes_while_the_newest_is_not_good(now, folder):
     fill(40)
     newest = BackupRun.objects.order_by("-created_at").first()
