@@ -409,3 +409,14 @@ def test_the_digest_of_a_row_stays_what_is_stored_of_earlier_imports():
         assert [digests.older(row) for row in sheet.rows] == [
             "73b58eefcae8929e2ca1b29d3d663677", "3210ef3a8a6f4c7aa3bb446037464c39", "ca0b4656de4cd2586b93794885371fa3",
         ]  # fmt: skip
+
+
+def test_the_digest_of_what_a_row_says_stays_too():
+    header = ["jmeno", "datum", "Naše", "vyber_banky", "cena", "navrh_financovani_procento", "co_financuje"]
+    rows = [
+        ["Alice \u00a0Nováková", "1.2.2025", ' „x" \\ \t', "KB", "1 500 000,50 Kč", "0,8", "Byt\n2+kk"],
+        ["Bob", datetime.datetime(2025, 2, 1), None, None, 1500000.5, 80, "'=1"],
+    ]
+    assert [item.case.import_digest for item in check(xlsx(header, *rows), "x.xlsx").items] == [
+        "v4f7383568607662fad20f82d66f88706", "v89c663333fdfabbc284b7cf3d9ca9162",
+    ]  # fmt: skip
