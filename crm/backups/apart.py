@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import traceback
@@ -147,6 +148,8 @@ def _why(error: Exception) -> str:
     for each in (error, error.__cause__):
         if isinstance(each, psycopg.Error):
             return postgresql.told(each)
+        if isinstance(each, sqlite3.Error):
+            return getattr(each, "sqlite_errorname", type(each).__name__)
     # Ours, about settings and keys; the system's own, about files.
     return str(error) if isinstance(error, (ImproperlyConfigured, OSError)) else type(error).__name__
 

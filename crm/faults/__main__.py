@@ -1,4 +1,4 @@
-"""`python -m crm.faults [fault ...] [--rounds N] [--quick]`: prints a Markdown table, and exits with 1 where anything is not
+"""`python -m crm.faults [fault ...] [--rounds N] [--seed N] [--quick]`: prints a Markdown table, and exits with 1 where anything is not
 as promised, or a fault asked for by name cannot be run. The database is one of its own, on PostgreSQL where DATABASE_URL
 names one, else SQLite."""
 
@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from crm.faults import SEED
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -23,6 +25,14 @@ class Fault:
     name: str
     rounds: int
     vendors: tuple[str, ...] = ("sqlite", "postgresql")
+
+    def missing(self, vendor: str) -> str:
+        """What it needs and has not got here."""
+        if vendor not in self.vendors:
+            return "PostgreSQL"
+        if self.room == "disks" and not importlib.import_module("crm.faults.disks").can_mount():
+            return "a user who may mount a tmpfs"
+        return ""
 
     def run(self, desk, rounds: int):
         return getattr(importlib.import_module(f"crm.faults.{self.room}"), self.name)(desk, rounds)
@@ -38,6 +48,11 @@ FAULTS = {
         Fault("`kill -9` of the queue's main process", "killed", "main_process", 20),
         Fault("`kill -9` of PostgreSQL's main process", "server", "database", 20, ("postgresql",)),
         Fault("`kill -9` at a random moment of an import", "importing", "killed_import", 50),
+        Fault("`kill -9` at a random moment of a backup", "backups", "killed_backup", 50),
+        Fault("`kill -9` at a random moment of a restore", "backups", "killed_restore", 50),
+        Fault("`kill -9` at a random moment of the nightly backup", "backups", "killed_night", 50),
+        Fault("a full disk under a backup or a restore", "disks", "full_disk", 30),
+        Fault("a store of copies that refuses, fails, stalls or lies", "stores", "broken_store", 30),
         Fault("two workers before 1,000 due slots", "slots", "two_workers", 1),
         Fault("730 days, with each change of the clock", "clock", "two_years", 1),
         Fault("four days without a worker", "clock", "days_down", 20),
@@ -53,6 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--quick", action="store_true", help="three rounds, small counts, short patience: as the suite does"
     )
+    parser.add_argument("--seed", type=int, default=SEED, help="for moments that are drawn (%(default)s)")
     asked = parser.parse_args(arguments)
     if unknown := set(asked.faults) - set(FAULTS):
         parser.error(f"no such fault: {', '.join(sorted(unknown))}")
@@ -62,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
         import django
 
         django.setup()
-        return 0 if _run(asked.faults, rounds, Path(folder), is_whole=not asked.quick) else 1
+        return 0 if _run(asked.faults, rounds, Path(folder), is_whole=not asked.quick, seed=asked.seed) else 1
 
 
 @contextlib.contextmanager
@@ -76,7 +92,7 @@ def database(folder: Path) -> Iterator[str]:
         yield f"sqlite:///{folder / 'office.sqlite3'}"
 
 
-def _run(names: list[str], rounds: int | None, folder: Path, *, is_whole: bool) -> bool:
+def _run(names: list[str], rounds: int | None, folder: Path, *, is_whole: bool, seed: int) -> bool:
     from django.core.management import call_command
     from django.db import connection, connections
 
@@ -85,19 +101,19 @@ def _run(names: list[str], rounds: int | None, folder: Path, *, is_whole: bool) 
     logging.disable()  # the workers' own logs are theirs
     call_command("migrate", verbosity=0)
     call_command("release", verbosity=0)
-    print(f"{machine()}, {_engine(connection)}")
+    print(f"{machine()}, {_engine(connection)}, seed {seed}")
     print("| fault | rounds | lost | doubled | slowest recovery | | |\n|---|---|---|---|---|---|---|", flush=True)
     is_met = True
     for name in names or FAULTS:
         fault = FAULTS[name]
-        if connection.vendor not in fault.vendors:
-            print(f"| {fault.title} | 0 | | | | not run: needs PostgreSQL | |", flush=True)
+        if missing := fault.missing(connection.vendor):
+            print(f"| {fault.title} | 0 | | | | not run: needs {missing} | |", flush=True)
             is_met = is_met and not names
             continue
         start = time.monotonic()
         own = folder / name
         own.mkdir()
-        found = fault.run(Desk(own, is_whole=is_whole), rounds or fault.rounds)
+        found = fault.run(Desk(own, is_whole=is_whole, seed=seed), rounds or fault.rounds)
         is_met = is_met and found.is_met
         slowest = "" if found.slowest_s is None else f"{found.slowest_s:.1f} s"
         said = "; ".join([found.said, *found.wrong])

@@ -15,6 +15,7 @@ from django.db import connection
 
 from crm import jobs
 from crm.choices import RunState
+from crm.faults import SEED
 from crm.models import JobRun
 from crm.tests.processes import Program, bare_environment, wait_until
 from project.env import ROOT
@@ -49,10 +50,12 @@ class Found:
 
 @dataclass(frozen=True)
 class Desk:
-    """`is_whole`: the counts and the patience of the product, else those of a suite."""
+    """`is_whole`: the counts and the patience of the product, else those of a suite. Whatever is left to chance is drawn from
+    `seed`."""
 
     folder: Path
     is_whole: bool = False
+    seed: int = SEED
 
     @property
     def journal(self) -> Path:

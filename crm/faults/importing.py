@@ -20,8 +20,6 @@ from django.conf import settings
 # Of the page, which writes that many itself; longer files are the worker's.
 ROWS, ROWS_OF_A_PAGE = 5_000, 500
 FEW, FEW_OF_A_PAGE = 600, 60
-# Moments are drawn anew for each round, and the same ones in every run of the fault.
-SEED = 20_261_121
 # Of what a whole act takes, so that some kills come too late.
 LATEST = 1.1
 
@@ -33,7 +31,7 @@ def killed_import(desk, rounds: int):
     with contextlib.ExitStack() as stack:
         office = _Office(desk, stack, with_server=programs() is not None)
         seconds = {victim: office.undisturbed(victim) for victim in office.victims}
-        drawn = random.Random(SEED)
+        drawn = random.Random(desk.seed)
         for number in range(rounds):
             victim = office.victims[number % len(office.victims)]
             office.round(victim, after_s=drawn.uniform(0, LATEST) * seconds[victim])

@@ -13,8 +13,9 @@ BUCKET = "office-backups"
 
 class Door(ThreadingHTTPServer):
     """Hands requests on to `behind`, (host, port). `fault(method, path)` names what happens to one instead: a status (`403`),
-    `silent` (no answer until the end of the test), `half` (half of the answer's bytes, then the connection is closed),
-    `short` (half of them, called all), `changed` (the last byte is another), or nothing."""
+    `silent` (no answer until the end of the test), `cut` (the connection is closed when half of the request is there), `half`
+    (half of the answer's bytes, then the connection is closed), `short` (half of them, called all), `slow` (a byte at a time),
+    `changed` (the last byte is another), `renamed` (another ETag), or nothing."""
 
     daemon_threads = True
 
@@ -39,9 +40,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self):
         self.server.asked.append((self.command, self.path))
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         fault = self.server.fault(self.command, self.path)
-        if fault == "silent":
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length // 2 if fault == "cut" else length)
+        if fault == "cut":
+            self.close_connection = True
+        elif fault == "silent":
             self.server.is_over.wait()
             self.close_connection = True
         elif fault.isdigit():
@@ -74,12 +78,17 @@ class Handler(BaseHTTPRequestHandler):
             given = content[:-1] + bytes([content[-1] ^ 1])
         self.send_response(answer.status)
         for name, value in answer.getheaders():
+            if name == "ETag" and fault == "renamed":
+                value = '"another"'
             if name.lower() not in {"content-length", "transfer-encoding", "connection", "date", "server"}:
                 self.send_header(name, value)
         if self.command != "HEAD":
             self.send_header("Content-Length", str(len(content if fault == "half" else given)))
         self.end_headers()
-        self.wfile.write(given)
+        for at in range(0, len(given), 1 if fault == "slow" else max(len(given), 1)):
+            self.wfile.write(given[at : at + 1] if fault == "slow" else given)
+            if fault == "slow" and self.server.is_over.wait(0.05):
+                break
         if fault == "half":
             self.close_connection = True
 
@@ -108,3 +117,17 @@ def call(door: Door, method: str, path: str) -> int:
         answer = behind.getresponse()
         answer.read()
         return answer.status
+
+
+def lying(door: Door) -> dict[str, bytes]:
+    """Every object of the bucket by its key, past the door."""
+    from moto.s3.models import s3_backends
+
+    return {
+        key: found.value
+        for backend in s3_backends.values()
+        for region in backend.values()
+        for name, bucket in region.buckets.items()
+        if name == BUCKET
+        for key, found in bucket.keys.items()
+    }

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 
-from crm.backups import postgresql, sqlite
+from crm.backups import apart, postgresql, sqlite
 from crm.exceptions import DumpFailed, LoadFailed
 from crm.tests import factories
 from crm.tests.raw import IS_POSTGRES, Database
@@ -148,6 +148,14 @@ def test_a_text_that_is_no_utf_8_is_digested(tmp_path):
     with contextlib.closing(sqlite.opened(tmp_path / "own.sqlite3")) as own:
         own.execute("CREATE TABLE t AS SELECT CAST(x'ff41' AS text) AS name")
         assert sqlite.tables(own)["t"]["rows"] == 1
+
+
+def test_an_error_of_sqlites_is_told_by_its_name():
+    with contextlib.closing(sqlite3.connect(":memory:")) as own, pytest.raises(sqlite3.Error) as met:
+        own.execute("SELECT 'secret' FROM nowhere")
+    error = OperationalError()
+    error.__cause__ = met.value
+    assert apart._why(error) == "SQLITE_ERROR"
 
 
 def test_a_missing_file_is_not_made(tmp_path):
