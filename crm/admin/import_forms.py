@@ -54,7 +54,7 @@ class UploadForm(CrmForm):
         return data
 
     def content(self) -> tuple[bytes, str]:
-        """Bytes and a name for them."""
+        """Bytes and a name for them; one without an ending for what was pasted (see crm.imports.reading)."""
         if file := self.cleaned_data["file"]:
             return file.read(), file.name
         return self.cleaned_data["text"].encode(), gettext("pasted rows")

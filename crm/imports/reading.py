@@ -5,12 +5,11 @@ import bisect
 import codecs
 import csv
 import io
-import itertools
 import re
 import unicodedata
 from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
+from collections.abc import Callable, Iterator, MutableSequence, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import PurePath
@@ -18,14 +17,15 @@ from pathlib import PurePath
 from django.utils.translation import gettext as _
 
 from crm.imports import workbook
+from crm.imports.cutting import MAX_COLUMNS, Cutter, too_wide
 from crm.imports.problems import UnusableFile
 from crm.imports.shelf import CellShelf
 from crm.spreadsheet import LEFT_OUT
 
 DELIMITERS = ";,\t|"
-# Beyond any office's list. What is longer or wider would cost memory before anybody could say what is wrong with it.
+# Beyond any office's list. What is longer would cost memory before anybody could say what is wrong with it.
 MAX_BYTES = 150 * 1024 * 1024
-MAX_ROWS, MAX_COLUMNS = 300_000, 1_000
+MAX_ROWS = 300_000
 # A UTF-8 letter of two bytes as it stands in Czech, Slovak or German text; in Windows-1250 these pairs are not words.
 _UTF8_PAIR = re.compile(rb"[\xc3-\xc5][\x80-\xbf]")
 _ASCII = bytes(range(128))
@@ -144,7 +144,8 @@ def bare(text: str) -> str:
 
 
 def read(content: bytes, name: str = "") -> Sheet:
-    """Raises UnusableFile with the cure. The content decides what it is; a name that contradicts it is refused."""
+    """Raises UnusableFile with the cure. The content decides what it is; a name that contradicts it is refused. What was
+    pasted has a name without an ending."""
     if len(content) > MAX_BYTES:
         raise too_large()
     return read_cells(Held(content), name).sheet()
@@ -237,7 +238,7 @@ def read_cells(source: Source, name: str, packed: MutableSequence[bytes] | None 
             ),
             suffix=suffix,
         )
-    return _read_csv(source, CellShelf(packed))
+    return _read_csv(source, CellShelf(packed), is_pasted=not suffix)
 
 
 def is_json(content: bytes) -> bool:
@@ -260,7 +261,7 @@ def _with_header(raw: CellShelf, notices: list[str]) -> Sheet:
     while header and not header[-1]:
         header.pop()
     if len(header) > MAX_COLUMNS:
-        raise _too_wide()
+        raise too_wide()
     if len(raw) - index - 1 > MAX_ROWS:
         raise _too_long()
     count = len(raw)
@@ -271,13 +272,6 @@ def _with_header(raw: CellShelf, notices: list[str]) -> Sheet:
     return Sheet(header, Rows(raw, range(index + 2, count + 1)), notices)
 
 
-def _too_wide() -> UnusableFile:
-    return UnusableFile(
-        _("The file has more than %(limit)s columns. Keep those with clients' data, and save it with one row a line."),
-        limit=MAX_COLUMNS,
-    )
-
-
 def _too_long() -> UnusableFile:
     return UnusableFile(
         _("The file has more than %(limit)s rows. Delete the rows below the last client, or split the file."),
@@ -285,7 +279,7 @@ def _too_long() -> UnusableFile:
     )
 
 
-def _read_csv(source: Source, rows: CellShelf) -> Cells:
+def _read_csv(source: Source, rows: CellShelf, *, is_pasted: bool) -> Cells:
     encoding, notices = encoding_of(source)
     head = codecs.getincrementaldecoder(encoding)().decode(source.head)[: workbook.LONGEST_CELL]
     if re.match(r"\s*<(!doctype|html|\?xml|table)", head, re.IGNORECASE):
@@ -293,28 +287,21 @@ def _read_csv(source: Source, rows: CellShelf) -> Cells:
             _("The file is a web page or XML, not a spreadsheet. Open it in Excel and save it as XLSX or CSV.")
         )
     declared = _DECLARED.match(head)
-    delimiter = declared[1] if declared else find_delimiter(head)
+    delimiter = declared[1] if declared else find_delimiter(head, is_pasted=is_pasted)
     text = io.TextIOWrapper(io.BufferedReader(_Stream(source)), encoding, newline="")
     text.read(declared.end() if declared else 0)
-    csv.field_size_limit(workbook.LONGEST_CELL)
-    lines = _Lines(text, delimiter)
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    try:
-        for cells in itertools.islice(reader, MAX_ROWS + 1):  # with the header
-            rows.add(_narrow(cells))
-        if next(reader, None) is not None:
+    cutter = Cutter(text, delimiter, is_clipboard=is_pasted and delimiter == "\t")
+    for cells in cutter:
+        if len(rows) > MAX_ROWS:  # with the header
             raise _too_long()
-    except csv.Error as error:
-        raise UnusableFile(
-            _(
-                "Quotes do not match from row %(row)s on (%(why)s). A text with a quote, a delimiter or a line break "
-                "in it has to stand in quotes, with the quotes inside doubled."
-            ),
-            row=len(rows) + 1,
-            why=error,
-        ) from error
+        rows.add(cells)
+    if cutter.odd_row and not cutter.is_clipboard:
+        said = _(
+            "Quotes that do not enclose a whole cell were read as letters, first in row %(row)s; look at its cells."
+        )
+        notices.append(said % {"row": cutter.odd_row})
     is_split = delimiter in head[declared.end() if declared else 0 :]
-    is_cut = not lines.last.endswith(("\n", "\r"))
+    is_cut = not cutter.last.endswith(("\n", "\r"))
     return Cells(rows, notices, _source(encoding, delimiter if is_split else ""), is_cut, is_text=True)
 
 
@@ -343,29 +330,6 @@ def _source(encoding: str, delimiter: str) -> str:
     names = {";": _("semicolons"), ",": _("commas"), "\t": _("tabs"), "|": _("vertical bars")}
     said = {"encoding": encoding, "delimiter": names.get(delimiter, f"“{delimiter}”")}
     return _("CSV, %(encoding)s, separated by %(delimiter)s") % said
-
-
-class _Lines:
-    """Each of them is cut into cells at once, so one that would become millions is refused before. Without the Ctrl-Z by
-    which programs of DOS end a text."""
-
-    def __init__(self, text: Iterable[str], delimiter: str):
-        self._text, self._delimiter, self.last = text, delimiter, ""
-
-    def __iter__(self) -> Iterator[str]:
-        for line in self._text:
-            if line.count(self._delimiter) > workbook.LONGEST_CELL:
-                raise _too_wide()
-            if line := line.removesuffix("\x1a"):
-                self.last = line
-                yield line
-
-
-def _narrow(row: list[str]) -> list[str]:
-    """As wide as a header may be, and a cell more where something stands beyond."""
-    if len(row) <= MAX_COLUMNS:
-        return row
-    return [*row[:MAX_COLUMNS], *[cell for cell in row[MAX_COLUMNS:] if cell][:1]]
 
 
 def encoding_of(source: Source) -> tuple[str, list[str]]:
@@ -439,10 +403,14 @@ def _utf16(head: bytes) -> str:
     return "utf-16-be" if even and not odd else ""
 
 
-def find_delimiter(text: str) -> str:
+def find_delimiter(text: str, *, is_pasted: bool = False) -> str:
     """The one that cuts the first row with something in it into the most cells; `;` where it does not matter. What a space
-    follows is rather a comma of the header's words."""
-    return max(DELIMITERS, key=partial(_cut, text[: workbook.LONGEST_CELL]))
+    follows is rather a comma of the header's words. Spreadsheets copy tabs, so one in the header that was pasted decides,
+    and where nothing cuts it no later row is cut by its own words."""
+    text = text[: workbook.LONGEST_CELL]
+    found = max(DELIMITERS, key=partial(_cut, text))
+    is_copied = is_pasted and (_cut(text, "\t")[1] > 1 or _cut(text, found)[1] == 1)
+    return "\t" if is_copied else found
 
 
 def _cut(text: str, delimiter: str) -> tuple[int, int]:

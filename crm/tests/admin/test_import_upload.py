@@ -8,7 +8,7 @@ from django.test import Client as Browser
 from django.test import override_settings
 from django.urls import reverse
 
-from crm.models import Client, ImportRun, User
+from crm.models import Case, Client, ImportRun, User
 from crm.tests import factories
 from crm.tests.admin.importing import GOOD, HEADER, UPLOAD, csv_file, paste, upload
 
@@ -91,6 +91,17 @@ def test_rows_are_pasted_from_a_spreadsheet(browse, manager, delimiter):
     assert run.file_name == "pasted rows"
     browser.post(preview, {"mode": "good"})
     assert Client.objects.get().full_name == "Jana Bílá"
+
+
+def test_quotes_of_pasted_cells_are_part_of_their_text(browse, manager):
+    factories.make_catalogue()
+    browser = browse(manager)
+    preview, _run = paste(
+        browser, 'jmeno\tdatum\tco_financuje\r\n"Alfa" s.r.o.\t1.2.2026\tByt 3+kk "u lesa"\r\nBeta 15"\t1.2.2026\t\r\n'
+    )
+    browser.post(preview, {"mode": "good"})
+    assert list(Client.objects.order_by("pk").values_list("full_name", flat=True)) == ['"Alfa" s.r.o.', 'Beta 15"']
+    assert Case.objects.order_by("pk").first().loan_purpose == 'Byt 3+kk "u lesa"'
 
 
 @pytest.mark.parametrize("data", [{}, {"text": "  \r\n"}])
