@@ -147,7 +147,7 @@ def fill(run: ExportRun, queryset, target: BinaryIO, progress: jobs.Progress | N
         queryset = with_cases(queryset, user)
     if run.format == PLAIN_CSV:
         picked = [column.plain for column in picked]
-    shared = {"about": partial(_about, run), "progress": progress or (lambda done: None)}
+    shared = {"number": run.pk, "about": partial(_about, run), "progress": progress or (lambda done: None)}
     if model is AuditEntry:
         table = TrailTable(picked, queryset, user=user, **shared)
     else:

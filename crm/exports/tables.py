@@ -20,6 +20,7 @@ from django.utils import timezone
 from crm.encryption import Unreadable, is_encrypted
 from crm.exports.columns import CASES, Column, Kind, as_it_is
 from crm.exports.summary import Line, Summary
+from crm.imports.conflicts import Version
 from crm.imports.values import user_key
 from crm.models import Case, Client, Lender, Step, User
 from crm.models.base import sees_all_cases
@@ -43,6 +44,8 @@ class Table:
     # Where a row's client is, if the rows are of clients, and whose rows went by.
     client_path: str = ""
     clients: set[int] = field(default_factory=set)
+    # The number of its record, which the rows' versions carry.
+    number: int = 0
     # What the file says of itself, as lines of a label, a value and its kind; it is asked for the number of rows.
     about: Callable[[int], list[Line]] = lambda rows: []
     progress: Callable[[int], None] = lambda done: None
@@ -61,7 +64,7 @@ class Table:
     def chunks(self) -> Iterator[list[Sequence]]:
         """Some rows at a time, as a list of values for each column: a call a column costs a tenth of one a cell."""
         people, done = user_names(self.columns), 0
-        shows = [_shower(column, people) for column in self.columns]
+        shows = [_shower(column, people, self.number) for column in self.columns]
         parts, start = [], 0
         for column in self.columns:
             parts.append(slice(start, start + len(column.paths)))
@@ -187,9 +190,11 @@ class _Remembered(dict):
         return made
 
 
-def _shower(column: Column, people: dict[int, str]) -> Callable[..., Sequence]:
+def _shower(column: Column, people: dict[int, str], number: int) -> Callable[..., Sequence]:
     """What makes a column's cells of the values that the database gave."""
     kind, show, field = column.kind, column.show, column.field
+    if kind == Kind.VERSION:
+        return lambda values: [str(Version(value, number)) if value else None for value in values]
     if field.related_model is User:
         names = {key: escape_cell(name) for key, name in people.items()}
         return lambda keys: [names.get(key, "") for key in keys]

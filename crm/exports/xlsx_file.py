@@ -34,7 +34,7 @@ _FORMATS = {
     Kind.RATE: "0.00#",
     Kind.NUMBER: "0.00",
     Kind.INTEGER: "0",
-    Kind.VERSION: "0",
+    Kind.VERSION: "@",
     Kind.DATE: r"d\.m\.yyyy",
     Kind.MOMENT: r"d\.m\.yyyy\ h:mm",
 }

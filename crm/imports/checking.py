@@ -8,7 +8,7 @@ from functools import partial
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from crm.imports import combined, duplicates, own, people
+from crm.imports import combined, conflicts, duplicates, own, people
 from crm.imports.columns import COMBINED, PEOPLE, recognise
 from crm.imports.decisions import decide
 from crm.imports.plans import Outcome, Plan, sha256
@@ -80,6 +80,7 @@ def check_file(
         combined.plan_combined(plan, reader, rows, user, on=on)
     else:
         own.plan_own(plan, reader, rows, user, on=on)
+    sheet.notices += conflicts.exports_told(plan.exports, user)
     decisions, of_people, of_known = decisions or {}, [], []
     for item in plan.items:
         if item.is_new:

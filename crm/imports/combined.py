@@ -45,7 +45,7 @@ def part_of(plan: Plan, kind: str, columns: list[Column]) -> Plan:
     return Plan(
         plan.file_name, plan.sha256, plan.sheet, layout,
         problems=plan.problems, empty_deletes=plan.empty_deletes, conflicts=plan.conflicts, taken=plan.taken,
-        rows_of=plan.rows_of,
+        rows_of=plan.rows_of, exports=plan.exports,
     )  # fmt: skip
 
 

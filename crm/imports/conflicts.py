@@ -1,18 +1,53 @@
 """What the office changed in a record since a file was exported from it, by the version that the file's row carries: the
-number of the newest history row of then. Where both changed a cell a person chooses; the office's value stays until then."""
+number of the newest history row of then, behind that of the export. Where both changed a cell a person chooses; the
+office's value stays until then."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from django.db.models import Max, Model
 from django.utils.translation import gettext as _
 
-from crm import search
+from crm import search, values
 from crm.choices import ImportPart
 from crm.encryption import Unreadable
 from crm.imports import pieces
 from crm.imports.columns import Column
-from crm.models import ImportRun
+from crm.models import ExportRun, ImportRun
+
+# Of the exports that rows of a file came from, the newest.
+MOST_EXPORTS = 5
+# Begins with a letter, or spreadsheets would take it for a number or a day. Exports before 2026-11 wrote the number alone.
+_VERSION = re.compile(r"(?:E([0-9]{1,18})-)?([0-9]{1,18})")
+
+
+class Version(NamedTuple):
+    """Of a row: the newest history row of its record, and the export that wrote it; None of an older one."""
+
+    number: int
+    export: int | None = None
+
+    def __str__(self) -> str:
+        return f"E{self.export}-{self.number}"
+
+
+def read_version(text: str) -> Version | None:
+    found = _VERSION.fullmatch(text)
+    return Version(int(found[2]), int(found[1]) if found[1] else None) if found else None
+
+
+def exports_told(numbers: set[int | None], user) -> list[str]:
+    """Who made the exports that the rows came from, and when; those of them whose records `user` sees (None: all). One
+    query, or none."""
+    asked = sorted(numbers - {None}, reverse=True)[:MOST_EXPORTS]
+    runs = ExportRun.objects if user is None else ExportRun.objects.visible_to(user)
+    return [
+        _("The rows were exported by %(who)s on %(when)s (export %(number)s).")
+        % {"who": run.user_name or _("the system"), "when": values.moment(run.created_at), "number": run.pk}
+        for run in (runs.filter(pk__in=asked).order_by("pk") if asked else ())
+    ]
 
 
 class _Every:

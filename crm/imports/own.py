@@ -24,7 +24,6 @@ from crm.models import Case, CaseStep, Client, SearchToken
 from crm.models.steps import LENDER_SELECTION
 
 BATCH = 500
-LONGEST_VERSION = 18  # digits
 LEGACY_ID_LENGTH = Client._meta.get_field("legacy_id").max_length
 # One of these beside the name says who somebody is; a name alone never does.
 IDENTIFYING = ("email", "phone", "birth_number", "birth_date", "id_document_number", "bank_account", "business_id")
@@ -189,9 +188,10 @@ class _Planner:
         """Two queries where the rows carry versions."""
         versions = {}
         for row, target in zip(rows, targets, strict=True):
-            written = self.key(row, self.version)
-            if target is not None and written.isdecimal() and len(written) <= LONGEST_VERSION:
-                versions[target.pk] = int(written)
+            version = conflicts.read_version(self.key(row, self.version))
+            if target is not None and version:
+                versions[target.pk] = version.number
+                self.whole.exports.add(version.export)
         return conflicts.changed_since(self.stored().model, versions)
 
     def gives_way(self, row: Row, column: Column, target, value: object, refusal: str) -> bool:

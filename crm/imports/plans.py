@@ -129,6 +129,8 @@ class Plan(Counted):
     taken: Container[str] = frozenset()
     # By key of each stored client that the file is about, the row.
     rows_of: dict[int, int] = field(default_factory=dict)
+    # The exports that its rows came from.
+    exports: set[int | None] = field(default_factory=set)
     # What stood before the plan was made (`writing.written_runs`), and how to make it once more.
     seen: tuple = ()
     again: Callable[[], "Plan"] | None = None

@@ -13,18 +13,17 @@ from crm.exceptions import CrmError
 from crm.exports import selection
 from crm.models import ExportRun, User, operation
 
-# A CSV has no place of its own for it that an import would not read.
 NUMBER = "{number}"
 
 
 class Command(BaseCommand):
     help = (
-        "Exports clients with their cases, a row a case, into an XLSX or CSV file that only its owner can read. An import "
-        "takes the file again."
+        "Exports clients with their cases, a row a case, into an XLSX or CSV file that only its owner can read. Its rows' "
+        "versions carry the number of the export's record (E7-1234 is of export 7). An import takes the file again."
     )
 
     def add_arguments(self, parser):
-        parser.add_argument("file", type=Path, help=f"ends in .xlsx or .csv; {NUMBER} becomes the number of the record")
+        parser.add_argument("file", type=Path, help=f"ends in .xlsx or .csv; {NUMBER} becomes the record's number")
         parser.add_argument("--filter", action="append", default=[], metavar="NAME=VALUE", help="such as status=open")
         parser.add_argument("--columns", metavar="NAME,NAME", help="field names; every column by default")
         parser.add_argument("--machine", action="store_true", help="CSV with commas, ISO dates and values as stored")

@@ -17,7 +17,7 @@ from crm.exceptions import NotAllowed
 from crm.exports.columns import columns_of
 from crm.models import Case, Client, ExportRun, User
 from crm.tests import factories
-from crm.tests.exports.reading import csv_rows, export, plain_rows, sheet
+from crm.tests.exports.reading import csv_rows, export, plain_rows, sheet, xlsx_rows
 
 ALL = {model: [each.name for each in columns_of(model)] for model in (Client, Case)}
 FORMATS = [exports.XLSX, exports.CSV, exports.PLAIN_CSV]
@@ -275,8 +275,9 @@ def test_a_machine_reads_values_as_they_are_stored(adviser):
     assert (row["loan_amount_czk"], row["ltv_percent"]) == ("1234567.50", "0.80")
     assert (row["opened_on"], row["current_step"]) == (case.opened_on.isoformat(), case.current_step.code)
     assert row["created_at"] == case.created_at.isoformat()
-    assert row["row_version"] == str(case.history.first().history_id)
-    assert row["client.row_version"] == str(case.client.history.first().history_id)
+    number = ExportRun.objects.get().pk
+    assert row["row_version"] == f"E{number}-{case.history.first().history_id}"
+    assert row["client.row_version"] == f"E{number}-{case.client.history.first().history_id}"
 
 
 def test_ten_rows_and_twenty_cost_the_same_number_of_queries(in_the_office):
@@ -288,6 +289,18 @@ def test_ten_rows_and_twenty_cost_the_same_number_of_queries(in_the_office):
     few = queries()
     factories.make_case()
     assert queries() == few
+
+
+@pytest.mark.parametrize("file_format", exports.FORMATS)
+def test_each_row_carries_the_number_of_the_export(in_the_office, file_format):
+    for _again in range(2):
+        content = export(Client.objects.all(), file_format, columns=["email"])
+    read = {"xlsx": xlsx_rows, "csv": csv_rows, "plain_csv": plain_rows}[file_format]
+    label = "row_version" if file_format == exports.PLAIN_CSV else "Row version"
+    number = ExportRun.objects.latest("pk").pk
+    assert {row["Reference"] if label == "Row version" else row["reference"]: row[label] for row in read(content)} == {
+        client.reference: f"E{number}-{client.history.first().history_id}" for client in Client.objects.all()
+    }
 
 
 def test_a_workbook_hides_the_versions(in_the_office):

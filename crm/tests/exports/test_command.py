@@ -33,6 +33,17 @@ def test_the_name_of_a_file_carries_the_number_of_its_record_where_that_is_asked
     assert capsys.readouterr().out == f"0 rows: {file} (export {run.pk})\n"
 
 
+def test_the_rows_of_a_csv_carry_the_number_and_an_import_says_whose_export_they_are(db, tmp_path, capsys):
+    alice = factories.make_client("Alice Nováková")
+    file = tmp_path / "clients.csv"
+    call_command("export_clients", file)
+    number = ExportRun.objects.get().pk
+    assert f"E{number}-{alice.history.get().history_id}" in file.read_text("utf-8-sig")
+    call_command("import_clients", file)
+    said = capsys.readouterr().out
+    assert f"(export {number})." in said and said.endswith("1 rows: 0 created, 0 updated, 1 skipped, 0 errors\n")
+
+
 def test_a_file_of_that_number_stays(db, tmp_path):
     last = ExportRun.objects.create(model="client", format="csv").pk
     older = tmp_path / f"clients-{last + 1}.csv"

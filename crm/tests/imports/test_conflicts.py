@@ -7,10 +7,12 @@ import pytest
 from django.core.management import call_command
 
 from crm import imports
+from crm.imports import conflicts
 from crm.imports.conflicts import EVERY
-from crm.models import Case, Client, ImportRun
+from crm.models import Case, Client, ExportRun, ImportRun
 from crm.tests.factories import make_case, make_catalogue, make_client, make_lender
 from crm.tests.imports.workbooks import csv
+from crm.values import moment
 
 TODAY = datetime.date(2026, 3, 2)
 HEADER = ["Reference", "Full name", "E-mail", "City", "Row version"]
@@ -81,6 +83,51 @@ def test_a_row_of_the_newest_version_and_one_without_a_version_change_what_they_
     plan = load(HEADER, *rows)
     assert [Client.objects.get(pk=each.pk).email for each in (alice, bob)] == ["new@example.com", "file@example.com"]
     assert (plan.updated, plan.problems, old.isdecimal()) == (2, [], True)
+
+
+def exported(by=None) -> ExportRun:
+    return ExportRun.objects.create(
+        user=by, user_name=by.get_display_name() if by else "", model="client", format="csv"
+    )
+
+
+def test_a_version_names_the_export_that_its_row_came_from_and_still_finds_what_the_office_wrote(alice, manager):
+    runs = [exported(manager), exported()]
+    bob = make_client("Bob")
+    rows = [
+        [each.reference, each.full_name, "file@example.com", "", f"E{run.pk}-{version(each)}"]
+        for each, run in zip((alice, bob), runs, strict=True)
+    ]
+    change(alice, email="office@example.com")
+    plan = imports.check(csv(*rows, header=HEADER), "x.csv", manager)
+    assert values(plan) == [("alice@example.com", "office@example.com", "file@example.com")]
+    assert (plan.updated, plan.sheet.notices) == (1, [
+        f"The rows were exported by {who} on {moment(run.created_at)} (export {run.pk})."
+        for run, who in zip(runs, (manager.get_display_name(), "the system"), strict=True)
+    ])  # fmt: skip
+
+
+def test_whose_export_it_was_is_told_to_whoever_sees_its_record(alice, adviser, manager):
+    other, own, unknown = exported(manager).pk, exported(adviser).pk, 10**17
+    bob, eva = make_client("Bob"), make_client("Eva")
+    rows = [
+        [each.reference, each.full_name, "", "", f"E{number}-{version(each)}"]
+        for each, number in zip((alice, bob, eva), (other, own, unknown), strict=True)
+    ]
+    for user, seen in ((adviser, [own]), (manager, [other, own]), (None, [other, own])):
+        plan = imports.check(csv(*rows, header=HEADER), "x.csv", user)
+        assert [notice.partition("export ")[2] for notice in plan.sheet.notices] == [f"{number})." for number in seen]
+
+
+def test_of_many_exports_the_newest_are_told(alice, monkeypatch):
+    monkeypatch.setattr(conflicts, "MOST_EXPORTS", 1)
+    bob, runs = make_client("Bob"), [exported(), exported()]
+    rows = [
+        [each.reference, each.full_name, "", "", f"E{run.pk}-{version(each)}"]
+        for each, run in zip((alice, bob), runs, strict=True)
+    ]
+    [notice] = imports.check(csv(*rows, header=HEADER), "x.csv").sheet.notices
+    assert f"(export {runs[1].pk})" in notice
 
 
 @pytest.mark.parametrize("wrong", ["0", "999999999", "another's"])
