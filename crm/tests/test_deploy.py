@@ -218,6 +218,9 @@ def test_app_json_is_read_by_heroku_and_dokku():
     generated = {name for name, variable in app["env"].items() if variable.get("generator") == "secret"}
     assert generated == {"SECRET_KEY", "FIELD_ENCRYPTION_KEY", "SEARCH_KEY", "AUDIT_KEY", "BACKUP_KEY"}
     assert {"SITE_URL", "ADMIN_EMAIL"} <= set(app["env"])
+    of_the_store = set(re.findall(r"S3_\w+", (ROOT / "project" / "settings.py").read_text()))
+    assert of_the_store == {name for name in app["env"] if name.startswith("S3_")}
+    assert all(app["env"][name]["required"] is False and app["env"][name]["description"] for name in of_the_store)
     assert app["addons"] == ["heroku-postgresql"]
     assert {name: process["quantity"] for name, process in app["formation"].items()} == {"web": 1, "worker": 1}
     assert app["healthchecks"]["web"][0]["path"] == "/healthz"
