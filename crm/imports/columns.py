@@ -86,6 +86,9 @@ OTHER_NAMES = {
     "Vlastní zdroj": "own_funds_czk",
     "Vlastní zdroje": "own_funds_czk",
 }
+# A name in two pieces, which no single field holds.
+_FIRST_NAMES = ("Jméno", "Jméno klienta", "Křestní jméno", "Name", "First name", "Given name")
+_SURNAMES = ("Příjmení", "Příjmení klienta", "Surname", "Last name", "Family name")
 _REFERENCE = re.compile(rf"({CLIENT_PREFIX}|{CASE_PREFIX})-\d+")
 # What an errors file of ours has beside the original columns.
 REASON_COLUMN = "problem"
@@ -225,6 +228,7 @@ def recognise(
                     second=header,
                 )
             layout.columns.append(Column(index, header, owner, name))
+    _refuse_split_names(sheet, layout)
     layout.unknown = _told_apart(layout.unknown, keys)
     layout.asked = _asked(sheet, layout.unknown)
     if asks and not {folded(header) for _index, header, _samples in layout.asked} <= (mapping or {}).keys():
@@ -254,6 +258,20 @@ def _refuse_other_lists(sheet: Sheet, keys: list[str]) -> None:
                 ),
                 header=sheet.header[index],
             )
+
+
+def _refuse_split_names(sheet: Sheet, layout: Layout) -> None:
+    """Else clients would lose their surnames."""
+    name, unknown = layout.column("full_name"), layout.unknown.values()
+    of_first, of_last = (set(map(folded, names)) for names in (_FIRST_NAMES, _SURNAMES))
+    first = next((header for header in ([name.header] if name else unknown) if folded(header) in of_first), None)
+    last = next((index for index, header in layout.unknown.items() if folded(header) in of_last), None)
+    if first is not None and last is not None and _samples(sheet, last):
+        raise UnusableFile(
+            _("Columns “%(first)s” and “%(last)s” hold one name in two pieces. Join them in one column “full name”."),
+            first=first,
+            last=layout.unknown[last],
+        )
 
 
 def _labels_of(model: type[models.Model]) -> Iterator[str]:

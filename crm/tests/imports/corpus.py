@@ -261,6 +261,7 @@ TEXTS_REFUSED = {
     "1,001 columns": File("x.csv", lambda: text("1", header=";".join(["jmeno", *map(str, range(1_000))])), "more than 1000 columns"),
     "a row beyond the most": File("x.csv", lambda: text("Jan") + b"\r\n" * 300_000 + b"Eva", "more than 300000 rows"),
     "columns of one meaning": File("x.csv", lambda: text("A;B", header="jmeno;Jméno klienta"), "mean the same"),
+    "names in two columns": File("x.csv", lambda: text("Jan;Bílý", header="Jméno;Příjmení"), "in two pieces"),
     "columns of one name": File("x.csv", lambda: text("A;B", header="jmeno;jmeno"), "mean the same"),
     "no header": File("x.csv", lambda: text(ALICE, header="Jan Novák;1.2.2025"), NO_NAMES),
     "a header of numbers": File("x.csv", lambda: text("1;2", header="1;2"), NO_NAMES),

@@ -420,3 +420,20 @@ def test_the_digest_of_what_a_row_says_stays_too():
     assert [item.case.import_digest for item in check(xlsx(header, *rows), "x.xlsx").items] == [
         "v4f7383568607662fad20f82d66f88706", "v89c663333fdfabbc284b7cf3d9ca9162",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "header", ["Jméno;Příjmení", "PŘÍJMENÍ;Křestní jméno", "First name;Last name", "Name;Surname", "jmeno;prijmeni"]
+)
+def test_a_name_in_two_columns_is_refused_with_the_cure(header):
+    with pytest.raises(imports.UnusableFile, match="in two pieces. Join them"):
+        check(csv(["Jan", "Bílý"], header=header.split(";")))
+
+
+@pytest.mark.parametrize(
+    ("header", "cells"),
+    [("Jméno;Příjmení", ["Jan Bílý", ""]), ("Celé jméno;Příjmení", ["Jan Bílý", "Bílý"]), ("Jméno;Rodné příjmení", ["Jan Bílý", "Dub"])],
+)  # fmt: skip
+def test_a_whole_name_is_taken_whatever_stands_beside_it(header, cells):
+    plan = check(csv(cells, header=header.split(";")))
+    assert [item.client.full_name for item in plan.items] == ["Jan Bílý"]
