@@ -219,8 +219,8 @@ def _xml(value: str) -> str:
     return "".join(f"_x{ord(char):04X}_" if char in "\uffff\ufffe" else char for char in escaped)
 
 
-# Of the naughty names those that differ from another one by the kind of space alone.
-SPACED = 4
+# Of the naughty names those that say what another one says: only the space differs, or what escapes an apostrophe.
+SPACED = 6
 OLD, NEW = datetime.date(1950, 3, 1), datetime.date(2025, 3, 1)
 DAMAGED, TOO_BIG, FAR = "is damaged or was cut short", "unpacks to far more", "A cell far from the others"
 NOT_EXCEL, NO_NAMES, PASSWORD = "is no Excel workbook", "No column holds the clients' names", "protected by a password"
