@@ -267,6 +267,10 @@ class Withheld(TextChoices):
     USER = "user", _("The user is gone or may not log in.")
     RIGHTS = "rights", _("The user may not see any more what it tells.")
     ADDRESS = "address", _("The address has changed since.")
+    PUT_BACK = (
+        "put back",
+        _("It waited when the backup was made from which the office was put back; it may have left then."),
+    )
 
 
 class SendingTrouble(TextChoices):

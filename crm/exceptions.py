@@ -138,6 +138,18 @@ class OffsiteFailed(CrmError):
     message = _("The off-site store of backups %(why)s.")
 
 
+class NoStore(CrmError):
+    message = _(
+        "No off-site store is named: set S3_BUCKET, S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, and S3_ENDPOINT_URL for all but Amazon's."
+    )
+
+
+class BackupNotFound(CrmError):
+    message = _(
+        "There is no %(file)s, neither here nor in the off-site store. Ask what that holds: manage.py restore --list"
+    )
+
+
 class NotABackup(BackupDamaged):
     message = _("%(file)s is empty or no backup of this program. Take another file.")
 

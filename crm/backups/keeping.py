@@ -3,7 +3,6 @@ again at any time: what a killed process had done of it is found, and what a com
 
 import contextlib
 import datetime
-import hashlib
 import logging
 import time
 from collections.abc import Callable
@@ -153,8 +152,6 @@ def _record(path: Path, kind: str, at: datetime.datetime, **values) -> BackupRun
         values |= {"proof": BackupProof.BAD, "verified_at": timezone.now(), "verify_message": str(error)}
     except CrmError as error:
         values |= {"verify_message": str(error)}
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     given = {
         "state": RunState.DONE,
         "kind": _kind(kind),
@@ -163,7 +160,8 @@ def _record(path: Path, kind: str, at: datetime.datetime, **values) -> BackupRun
         "is_local": True,
     }
     run, _made = BackupRun.objects.update_or_create(
-        file_name=path.name, defaults={**given, "size_bytes": path.stat().st_size, "sha256": digest, **values}
+        file_name=path.name,
+        defaults={**given, "size_bytes": path.stat().st_size, "sha256": shelf.digest(path), **values},
     )
     return run
 
@@ -241,9 +239,7 @@ def copy_of(path: Path) -> offsite.Copy | None:
     """Off-site, where a store is set; nothing is written down."""
     if not offsite.is_set():
         return None
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return offsite.put(path, digest)
+    return offsite.put(path, shelf.digest(path))
 
 
 def note(path: Path, copied: offsite.Copy | None, now: datetime.datetime) -> None:

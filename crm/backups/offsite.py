@@ -45,6 +45,8 @@ REFUSED = _("refused (%(code)s): look at S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY 
 FAILED = _("failed (%(code)s)")
 NOT_THERE = _("has no file %(name)s")
 DIFFERENT = _("gave back something else than was sent; that copy was given up")
+SPOILT = _("holds something else under %(name)s than was sent there, or gave back something else: take another copy")
+EMPTY = _("holds no backup here: look at S3_BUCKET and S3_PREFIX")
 
 Progress = Callable[[int, int], object]
 
@@ -185,6 +187,12 @@ def listed() -> list[Copy]:
     return sorted(
         (each for each in found if each.name.endswith(SUFFIX) and "/" not in each.name), key=lambda each: each.name
     )
+
+
+def digest(name: str) -> str:
+    """The SHA-256 of what was sent; empty of what somebody else brought there. Raises OffsiteFailed."""
+    with _store(name) as store:
+        return store.head_object(Bucket=settings.S3_BUCKET, Key=key_of(name))["Metadata"].get("sha256", "")
 
 
 def blocks(name: str) -> Iterator[bytes]:

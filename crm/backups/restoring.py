@@ -14,7 +14,7 @@ from django.db.migrations.loader import MigrationLoader
 from django.utils.translation import gettext as _
 
 from crm import health
-from crm.backups import apart, loading, sqlite, stored
+from crm.backups import apart, keeping, loading, sqlite, stored
 from crm.backups.archive import Archive, open_archive
 from crm.backups.checking import compare_files
 from crm.encryption import field_key_fingerprints, fingerprint
@@ -34,8 +34,9 @@ LEFT = ".restoring-"
 
 @dataclass(frozen=True)
 class Restored:
-    """`changed` are counts of rows, before and after, where migrations or erasures have changed them; `saved_in` is the
-    safety backup of what was replaced."""
+    """`changed` are counts of rows, before and after, where migrations or erasures have changed them; `added` are rows of the
+    catalogue that it lacked, and then what `resuming` has put to rest; `saved_in` is the safety backup of what was
+    replaced."""
 
     manifest: dict
     files: int
@@ -43,6 +44,10 @@ class Restored:
     erased: int
     restricted: int
     changed: dict[str, list]
+    added: int
+    logged_out: int
+    ended: int
+    withheld: int
     saved_in: str
 
 
@@ -69,6 +74,8 @@ def restore(
                 progress(_("Making a safety backup of what is there."))
                 with apart.working("save", url) as work:
                     saved_in = work.answer()["file"]
+                if settings.BACKUPS_ON_THROWAWAY_DISK:
+                    keeping.copy_of(Path(saved_in))
                 with open_archive(saved_in, settings.BACKUP_KEYS) as safety:
                     saved = safety.manifest["tables"]
                     ledgers.append(_ledger(safety))

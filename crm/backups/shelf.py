@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -69,12 +69,26 @@ class NewFile:
         return len(data)
 
 
-@contextlib.contextmanager
-def new_file(*, at: datetime.datetime, kind: str) -> Iterator[NewFile]:
-    """Of a backup of the moment `at`. After an error inside nothing is left of it. Two of one second get two names. Raises
-    NoRoomForBackup and BackupFolderUnusable."""
-    folder = Path(settings.BACKUP_DIR)
+def digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def new_file(*, at: datetime.datetime, kind: str) -> contextlib.AbstractContextManager[NewFile]:
+    """Of a backup of the moment `at`. Two of one second get two names."""
     stem = f"hypodesk-{at.astimezone(datetime.UTC).strftime(_TIME)}-{kind}"
+    return _written(stem, lambda folder: _free_name(folder, stem))
+
+
+def file_of(name: str) -> contextlib.AbstractContextManager[NewFile]:
+    """Of a backup that has its name; takes the place of a file that has it too."""
+    return _written(name.removesuffix(SUFFIX), lambda folder: folder / name)
+
+
+@contextlib.contextmanager
+def _written(stem: str, named: Callable[[Path], Path]) -> Iterator[NewFile]:
+    """After an error inside nothing is left of it. Raises NoRoomForBackup and BackupFolderUnusable."""
+    folder = Path(settings.BACKUP_DIR)
     part = folder / f".{stem}.{secrets.token_hex(4)}.part"
     with _told(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -88,7 +102,7 @@ def new_file(*, at: datetime.datetime, kind: str) -> Iterator[NewFile]:
             file.flush()
             os.fsync(file.fileno())
             with locked(folder) as descriptor:
-                new.path = _free_name(folder, stem)
+                new.path = named(folder)
                 part.rename(new.path)
                 os.fsync(descriptor)
     finally:

@@ -7,7 +7,7 @@ from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
-from crm import catalogue, checks, jobs, roles, schedules, texts
+from crm import checks, jobs, roles, shipped
 from crm.backups import keeping, making, watch
 from crm.choices import BackupKind, Source
 from crm.exceptions import CrmError
@@ -40,10 +40,7 @@ class Command(BaseCommand):
             call_command("migrate", interactive=False, verbosity=options["verbosity"])
             if backup:
                 keeping.note(*backup, timezone.now())
-            catalogue.load()
-            roles.sync()
-            schedules.sync()
-            texts.sync()
+            shipped.sync()
             self.first_administrator()
 
     def back_up(self):

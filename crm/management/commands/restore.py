@@ -1,18 +1,24 @@
-"""`manage.py restore FILE [--to DATABASE_URL] [--yes]`: a backup in the place of a database, or nothing changed."""
+"""`manage.py restore FILE|--latest [--to DATABASE_URL] [--yes]`: a backup in the place of a database, or nothing changed."""
 
 from pathlib import Path
 
 from django.core.management.base import BaseCommand, CommandError
 
-from crm.backups import restoring
+from crm.backups import fetching, restoring
 from crm.exceptions import CrmError
 
 
 class Command(BaseCommand):
-    help = "Restores a backup into DATABASE_URL's database or another one. Any failure leaves that as it was."
+    help = (
+        "Restores a backup into DATABASE_URL's database or another one, ready for web and worker. Any failure leaves that "
+        "as it was."
+    )
 
     def add_arguments(self, parser):
-        parser.add_argument("file", type=Path)
+        which = parser.add_mutually_exclusive_group(required=True)
+        which.add_argument("file", type=Path, nargs="?", help="a file, or the name of a copy in the off-site store")
+        which.add_argument("--latest", action="store_true", help="the newest copy in the off-site store")
+        which.add_argument("--list", action="store_true", help="what the off-site store holds; nothing is restored")
         parser.add_argument("--to", default="", metavar="DATABASE_URL", help="another database")
         parser.add_argument(
             "--yes",
@@ -20,11 +26,20 @@ class Command(BaseCommand):
             help="also where it runs or is not empty: it is replaced, after a safety backup",
         )
 
-    def handle(self, *, file, to, yes, **options):
+    def handle(self, *, file, latest, to, yes, **options):
         try:
-            done = restoring.restore(file, to=to, replace=yes, progress=self.say)
+            if options["list"]:
+                return self.tell(fetching.copies())
+            path = fetching.newest(self.say) if latest else fetching.named(file, self.say)
+            self.report(restoring.restore(path, to=to, replace=yes, progress=self.say))
         except (CrmError, OSError) as error:
             raise CommandError(str(error)) from error
+
+    def tell(self, copies):
+        for copy in copies:
+            self.stdout.write(f"{copy.name}  {-(-copy.size // fetching.MEGABYTE)} MB")
+
+    def report(self, done):
         manifest = done.manifest
         rows = sum(table["rows"] for table in manifest["tables"].values())
         self.stdout.write(
@@ -36,8 +51,14 @@ class Command(BaseCommand):
         for table, (before, after) in done.changed.items():
             self.stdout.write(f"{table}: {before or 0} rows in the backup, {after or 0} now")
         self.stdout.write(f"erased again: {done.erased}; restricted again: {done.restricted}")
+        self.stdout.write(f"added of what this version brings along: {done.added} rows of the catalogue")
+        self.stdout.write(
+            f"put to rest: {done.logged_out} logins, {done.ended} runs of jobs that had not ended, {done.withheld} messages "
+            "that waited (they may have left since; Messages sends one again)"
+        )
         if done.saved_in:
             self.stdout.write(f"what was there before is in {done.saved_in}")
+        self.stdout.write("Start web and worker. Who may log in, and by which password, is as it was then.")
 
     def say(self, step: str) -> None:
         """At once, also into a file: what follows may take minutes."""

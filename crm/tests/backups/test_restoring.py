@@ -17,15 +17,17 @@ from django.conf import settings
 from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage
 
-from crm import privacy
-from crm.backups import apart, loading, postgresql, restoring, sqlite
+from crm import privacy, schedules
+from crm.backups import apart, loading, offsite, postgresql, restoring, sqlite
 from crm.backups.archive import open_archive
+from crm.choices import Language, MessageKind
 from crm.exceptions import (
     BackupDamaged,
     BackupDiffers,
     BackupTooNew,
     FilesInTheWay,
     KeyMissing,
+    OffsiteFailed,
     OtherEngine,
     RestoreFailed,
     TargetDamaged,
@@ -65,6 +67,17 @@ def restore(archive: Path, target: Database, *, replace: bool = False) -> restor
     return restoring.restore(archive, to=target.owner_url, replace=replace)
 
 
+# What the office is opened with writes into these, beside the machinery's own.
+OPENING = {
+    "auth_group", "auth_group_permissions", "crm_auditentry", "crm_historicaljobschedule", "crm_historicalmessagetext",
+    "crm_jobschedule", "crm_messagetext",
+}  # fmt: skip
+
+
+def work_of(rows: dict) -> dict:
+    return {name: found for name, found in rows.items() if name not in OPENING | loading.MACHINERY}
+
+
 def stored_files(storage) -> dict[str, bytes]:
     root = Path(storage.location)
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
@@ -89,6 +102,12 @@ def _session(target: Database):
 def filled(target: Database, archive: Path):
     """Something stands there, and stands there afterwards."""
     fill(target, archive)
+    with kept_as_it_is(target):
+        yield
+
+
+@contextlib.contextmanager
+def kept_as_it_is(target: Database):
     before = target.rows()
     yield
     assert target.rows() == before
@@ -188,6 +207,43 @@ def test_an_empty_target_becomes_the_office_with_its_files_and_can_go_on(archive
         assert server.execute("SELECT max(id) FROM crm_lender").fetchone() == (last + 1,)
 
 
+def test_it_is_an_office_to_start_web_and_worker_on(archive, target):
+    """As after `manage.py release`, which finds nothing more to do."""
+    done = restore(archive, target)
+    with contextlib.closing(_session(target)) as server:
+        names = {name for (name,) in server.execute("SELECT name FROM crm_jobschedule").fetchall()}
+        [(texts,)] = server.execute("SELECT count(*) FROM crm_messagetext").fetchall()
+    assert {each.name for each in schedules.wanted()} <= names
+    assert texts == len(MessageKind) * len(Language)
+    before = target.rows()
+    _manage("release", "-v0", url=target.owner_url)
+    assert target.rows() == before
+    assert (done.added, done.logged_out, done.ended, done.withheld) == (0, 0, 0, 0)
+
+
+def test_an_office_that_cannot_be_opened_leaves_everything_as_it_was(archive, target, tmp_path):
+    (tmp_path / "bent").mkdir()
+    bent = Database(tmp_path / "bent")
+    try:
+        bent.owner_url = bent.url
+        fill(bent, archive)
+        with contextlib.closing(bent.connect()) as server:
+            server.execute(
+                "ALTER TABLE crm_messagetext ADD CHECK (kind <> 'radar')"
+                if IS_POSTGRES
+                else "CREATE TRIGGER no_radar BEFORE INSERT ON crm_messagetext WHEN NEW.kind = 'radar' "
+                "BEGIN SELECT RAISE(ABORT, 'no'); END"
+            )
+            server.commit()
+        with archives.default_is(bent):
+            cannot = archives.write(tmp_path / "cannot.hdbk", files=FILES)
+    finally:
+        bent.drop()
+    with filled(target, archive), pytest.raises(RestoreFailed):
+        restore(cannot, target, replace=True)
+    assert not (tmp_path / "files" / "documents").exists()
+
+
 def test_a_full_target_is_refused_and_left(archive, target):
     with filled(target, archive), pytest.raises(TargetNotEmpty):
         restore(archive, target)
@@ -219,7 +275,7 @@ def test_with_yes_a_full_target_is_replaced_after_a_safety_backup_of_it(archive,
 
     done = restore(archive, target, replace=True)
 
-    assert target.rows() == expected
+    assert work_of(target.rows()) == work_of(expected)
     assert stored_files(storage) == FILES | {"documents/newer.pdf": b"newer"}
     [safety] = backups.glob("*.hdbk")
     assert Path(done.saved_in) == safety
@@ -232,6 +288,21 @@ def test_with_yes_a_full_target_is_replaced_after_a_safety_backup_of_it(archive,
 def _text(archive) -> str:
     with archive.section("database") as content:
         return content.read().decode(errors="replace")
+
+
+def test_on_a_disk_that_is_thrown_away_what_is_replaced_is_copied_off_site_first(archive, target, store, monkeypatch):
+    fill(target, archive)
+    with contextlib.closing(_session(target)) as server:
+        server.execute(CHANGE)
+        server.commit()
+    monkeypatch.setattr(settings, "SETTINGS_MODULE", os.environ["DJANGO_SETTINGS_MODULE"])
+    monkeypatch.setattr(settings, "BACKUPS_ON_THROWAWAY_DISK", True)
+    store.fault = lambda method, path: "403" if method == "PUT" else ""
+    with kept_as_it_is(target), pytest.raises(OffsiteFailed):
+        restore(archive, target, replace=True)
+    store.fault = lambda method, path: ""
+    done = restore(archive, target, replace=True)
+    assert [copy.name for copy in offsite.listed()] == [Path(done.saved_in).name]
 
 
 @on_postgresql
@@ -340,7 +411,7 @@ def test_a_killed_restore_leaves_the_old_or_the_new(archive, target, tmp_path, s
         time.sleep(wait_s)
         program.process.kill()
         program.wait_for_end(within_s=PATIENCE_S)
-    changed = {name for name, rows in target.rows().items() if rows != before.get(name)} - loading.MACHINERY
+    changed = {name for name, rows in work_of(target.rows()).items() if rows != before.get(name)}
     assert changed in (set(), {"crm_lender"})
     restore(archive, target, replace=True)
     assert stored_files(storage) == FILES
@@ -419,7 +490,9 @@ def test_an_older_versions_backup_is_migrated_forward(target, tmp_path):
     assert "crm.0019_export_of_every_list" in done.migrated
     assert {rows[0] for name, rows in done.changed.items() if name == "crm_lender"} == set()
     with contextlib.closing(_session(target)) as server:
-        assert server.execute("SELECT name FROM crm_lender").fetchall() == [("of before",)]
+        assert server.execute("SELECT name FROM crm_lender WHERE id = 1").fetchall() == [("of before",)]
+        [(lenders,)] = server.execute("SELECT count(*) - 1 FROM crm_lender").fetchall()
+    assert 0 < lenders < done.added
     _manage("migrate", "--check", url=target.owner_url)
 
 

@@ -1,0 +1,65 @@
+"""Copies on their way back from the off-site store. Asks no database: the machine that made them may be lost, and the new one
+has the S3_... settings and BACKUP_DIR alone."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from django.conf import settings
+from django.utils.translation import gettext as _
+
+from crm.backups import offsite, shelf
+from crm.choices import BackupKind
+from crm.exceptions import BackupNotFound, NoStore, OffsiteFailed
+
+MEGABYTE = 1024 * 1024
+Say = Callable[[str], object]
+
+
+def copies() -> list[offsite.Copy]:
+    """What there is, oldest first. Raises NoStore; OffsiteFailed, also where there is none."""
+    if not offsite.is_set():
+        raise NoStore()
+    found = [copy for copy in offsite.listed() if shelf.told_by(Path(copy.name))]
+    if not found:
+        raise OffsiteFailed(why=offsite.EMPTY)
+    return found
+
+
+def newest(say: Say) -> Path:
+    """But for what a restore has saved before it replaced it. Raises as `copies`, NoRoomForBackup, BackupFolderUnusable."""
+    known = copies()
+    of_work = [copy for copy in known if shelf.told_by(Path(copy.name)).kind != BackupKind.SAFETY]
+    return _fetch((of_work or known)[-1], known, say)
+
+
+def named(file: Path, say: Say) -> Path:
+    """A file as it is, or in BACKUP_DIR, or the copy of this name. Raises BackupNotFound, and as `newest`."""
+    for path in (file, Path(settings.BACKUP_DIR) / file):
+        if path.exists():
+            return path
+    known = copies() if offsite.is_set() else []
+    for copy in known:
+        if copy.name == str(file):
+            return _fetch(copy, known, say)
+    raise BackupNotFound(file=file)
+
+
+def _fetch(copy: offsite.Copy, known: list[offsite.Copy], say: Say) -> Path:
+    """With the last one, which knows who was erased since."""
+    if copy != known[-1]:
+        _into_the_folder(known[-1], say)
+    return _into_the_folder(copy, say)
+
+
+def _into_the_folder(copy: offsite.Copy, say: Say) -> Path:
+    """It has its name when it is whole and what was sent. Raises OffsiteFailed, NoRoomForBackup, BackupFolderUnusable."""
+    sent, path = offsite.digest(copy.name), Path(settings.BACKUP_DIR) / copy.name
+    if sent and path.is_file() and shelf.digest(path) == sent:
+        return path
+    say(_("Fetching %(name)s, %(size)s MB.") % {"name": copy.name, "size": -(-copy.size // MEGABYTE)})
+    with shelf.file_of(copy.name) as file:
+        for block in offsite.blocks(copy.name):
+            file.write(block)
+        if file.size != copy.size or file.sha256 != (sent or file.sha256):
+            raise OffsiteFailed(why=offsite.SPOILT % {"name": copy.name})
+    return file.path

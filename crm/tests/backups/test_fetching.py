@@ -1,0 +1,165 @@
+"""A copy on its way back from the store to a machine that has nothing else."""
+
+import hashlib
+import random
+from pathlib import Path
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from crm.backups import fetching, offsite
+from crm.exceptions import BackupNotFound, NoStore, OffsiteFailed
+from crm.tests.backups.store import BUCKET, call
+
+OLDER = "hypodesk-20261120T020000Z-weekly.hdbk"
+NEWEST = "hypodesk-20261121T020000Z-nightly.hdbk"
+SAVED = "hypodesk-20261121T070000Z-safety.hdbk"
+
+
+@pytest.fixture
+def folder(tmp_path, settings):
+    settings.BACKUP_DIR = tmp_path / "backups"
+    return settings.BACKUP_DIR
+
+
+def content(name: str) -> bytes:
+    return random.Random(name).randbytes(200_000)
+
+
+@pytest.fixture
+def kept(store, folder, tmp_path):
+    """Copies of a machine that is lost."""
+    for name in (OLDER, NEWEST):
+        send(tmp_path, name)
+    store.asked.clear()
+    return store
+
+
+def send(folder, name: str) -> None:
+    file = folder / name
+    file.write_bytes(content(name))
+    offsite.put(file, hashlib.sha256(content(name)).hexdigest())
+    file.unlink()
+
+
+def names(folder) -> list[str]:
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def quiet(step: str) -> None:
+    pass
+
+
+def is_download(method: str, path: str) -> bool:
+    return method == "GET" and ".hdbk" in path
+
+
+def test_the_newest_copy_comes_into_the_folder_of_backups(kept, folder):
+    path = fetching.newest(quiet)
+    assert path == folder / NEWEST
+    assert path.read_bytes() == content(NEWEST)
+    assert names(folder) == [NEWEST]
+
+
+def test_what_a_restore_has_saved_is_not_the_newest_but_tells_of_erasures(kept, folder, tmp_path):
+    send(tmp_path, SAVED)
+    assert fetching.newest(quiet).name == NEWEST
+    assert names(folder) == [NEWEST, SAVED]
+
+
+def test_an_older_copy_comes_with_the_newest_which_knows_who_was_erased_since(kept, folder, tmp_path):
+    assert fetching.named(Path(OLDER), quiet) == folder / OLDER
+    assert (folder / OLDER).read_bytes() == content(OLDER)
+    assert names(folder) == [OLDER, NEWEST]
+
+
+def test_what_is_here_already_is_not_fetched_again_and_a_spoilt_one_is(kept, folder):
+    fetching.newest(quiet)
+    kept.asked.clear()
+    fetching.newest(quiet)
+    assert not [each for each in kept.asked if is_download(*each)]
+    (folder / NEWEST).write_bytes(b"half of it")
+    assert fetching.newest(quiet).read_bytes() == content(NEWEST)
+
+
+def test_a_file_that_is_here_needs_no_store(folder, tmp_path):
+    folder.mkdir()
+    for place in (tmp_path, folder):
+        (place / "office.hdbk").write_bytes(b"x")
+    assert fetching.named(tmp_path / "office.hdbk", quiet) == tmp_path / "office.hdbk"
+    assert fetching.named(Path("office.hdbk"), quiet) == folder / "office.hdbk"
+
+
+def test_an_answer_that_breaks_off_is_taken_up_again(kept, folder):
+    answered = []
+
+    def once(method, path):
+        answered.append(path) if is_download(method, path) else None
+        return "half" if is_download(method, path) and len(answered) == 1 else ""
+
+    kept.fault = once
+    assert fetching.newest(quiet).read_bytes() == content(NEWEST)
+    assert len(answered) == 2
+
+
+@pytest.mark.parametrize("fault", ["half", "short", "changed", "500", "403"])
+def test_what_is_not_what_was_sent_gets_no_name(kept, folder, fault):
+    kept.fault = lambda method, path: fault if is_download(method, path) else ""
+    with pytest.raises(OffsiteFailed) as refused:
+        fetching.newest(quiet)
+    assert names(folder) == []
+    assert "secret-words" not in str(refused.value)
+
+
+def test_an_older_file_stays_when_its_copy_cannot_be_fetched(kept, folder):
+    folder.mkdir()
+    (folder / NEWEST).write_bytes(b"an older one")
+    kept.fault = lambda method, path: "changed" if is_download(method, path) else ""
+    with pytest.raises(OffsiteFailed, match=NEWEST):
+        fetching.newest(quiet)
+    assert (folder / NEWEST).read_bytes() == b"an older one"
+    assert names(folder) == [NEWEST]
+
+
+def test_a_store_that_refuses_says_what_to_look_at(kept):
+    kept.fault = lambda method, path: "403"
+    with pytest.raises(OffsiteFailed, match="S3_SECRET_ACCESS_KEY"):
+        fetching.copies()
+
+
+def test_a_bucket_that_is_not_there_is_told(store, settings):
+    settings.S3_BUCKET = "another-office"
+    with pytest.raises(OffsiteFailed, match="S3_BUCKET"):
+        fetching.copies()
+
+
+def test_an_empty_store_and_one_of_other_things_are_told(store, settings):
+    with pytest.raises(OffsiteFailed, match="S3_PREFIX"):
+        fetching.copies()
+    assert call(store, "PUT", f"/{BUCKET}/{settings.S3_PREFIX}/a-letter.hdbk") == 200
+    with pytest.raises(OffsiteFailed, match="S3_PREFIX"):
+        fetching.newest(quiet)
+
+
+def test_a_name_that_nobody_has_is_told(kept, tmp_path):
+    with pytest.raises(BackupNotFound, match="--list"):
+        fetching.named(Path("hypodesk-20200101T000000Z-nightly.hdbk"), quiet)
+
+
+def test_without_a_store_there_is_only_what_is_here(folder, tmp_path, settings):
+    settings.S3_BUCKET = ""
+    with pytest.raises(NoStore, match="S3_BUCKET"):
+        fetching.newest(quiet)
+    with pytest.raises(BackupNotFound):
+        fetching.named(tmp_path / NEWEST, quiet)
+
+
+def test_the_command_lists_what_there_is(kept, capsys):
+    call_command("restore", "--list")
+    assert capsys.readouterr().out.splitlines() == [f"{OLDER}  1 MB", f"{NEWEST}  1 MB"]
+
+
+def test_the_command_wants_one_of_three(kept):
+    for given in ([], [NEWEST, "--latest"], ["--latest", "--list"]):
+        with pytest.raises(CommandError):
+            call_command("restore", *given)
