@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from crm import notices, workflow
 from crm.choices import AuditKind, NoticeKind, StepState
 from crm.exceptions import CannotTakeCase, CrmError, ImpossibleValue, NotAllowed
-from crm.models import Case, CaseStep, Client, operation
+from crm.models import Case, CaseStep, operation
 
 MOST_ROWS = 10_000
 CHUNK = 500
@@ -54,7 +54,7 @@ def may_be_emptied(model: type[models.Model], name: str) -> bool:
 
 def plan(rows: QuerySet, values: dict[str, object], by) -> Plan:
     """What writing `values` (field name -> cleaned value) into these rows would change. Raises NotAllowed,
-    CannotTakeCase, ImpossibleValue, TooManyToEdit. Reads only the columns in question. Restricted clients are none of them."""
+    CannotTakeCase, ImpossibleValue, TooManyToEdit. Reads only the columns in question. What is of restricted clients is none of them."""
     model = rows.model
     if not by.has_perm(f"{model._meta.app_label}.change_{model._meta.model_name}"):
         raise NotAllowed()
@@ -64,9 +64,7 @@ def plan(rows: QuerySet, values: dict[str, object], by) -> Plan:
         raise ImpossibleValue()
     columns = {name: model._meta.get_field(name).attname for name in values}
     wanted = {name: value.pk if isinstance(value, models.Model) else value for name, value in values.items()}
-    if model is Client:
-        rows = rows.filter(restricted_at=None, anonymised_at=None)
-    keys = list(rows.visible_to(by).order_by().values_list("pk", flat=True)[: MOST_ROWS + 1])
+    keys = list(rows.unrestricted().visible_to(by).order_by().values_list("pk", flat=True)[: MOST_ROWS + 1])
     if len(keys) > MOST_ROWS:
         raise TooManyToEdit(most=MOST_ROWS)
     made = Plan(len(keys), dict.fromkeys(values, 0), {})

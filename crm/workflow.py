@@ -120,11 +120,15 @@ def _require(by, permission: str) -> None:
         raise NotAllowed()
 
 
-def _lock(case_id: int, by) -> tuple[Case, list[CaseStep]]:
+def _lock(case_id: int, by, *, to_end: bool = False) -> tuple[Case, list[CaseStep]]:
+    """Raises NotAllowed, and ClientRestricted but where the case is to end: an active one would keep its client from being
+    erased."""
     cases = Case.objects if by is None else Case.objects.visible_to(by)
     case = cases.select_for_update(no_key=True).filter(pk=case_id).first()
     if case is None:
         raise NotAllowed()
+    if not to_end:
+        _require_unrestricted(case)
     return case, list(CaseStep.objects.filter(case=case).select_related("step"))
 
 
@@ -148,8 +152,8 @@ def _require_active(case: Case) -> None:
 
 
 def _require_unrestricted(case: Case) -> None:
-    """Nothing begins again for who is kept for the law alone, or erased."""
-    if case.client.is_restricted:
+    """Nothing is written of who is kept for the law alone, or erased."""
+    if case.is_restricted:
         raise ClientRestricted()
 
 
@@ -238,7 +242,6 @@ def reopen_step(step: CaseStep, *, by, reason: str = "") -> CaseStep:
     _require(by, "change_casestep")
     case, steps = _lock(step.case_id, by)
     _require_status(case, *ACTIVE_STATUSES, CaseStatus.COMPLETED)
-    _require_unrestricted(case)
     found = _same(step, steps)
     if not found.is_settled:
         raise StepNotDone(step=found.step.number, case=case.reference)
@@ -295,7 +298,7 @@ def approve(case: Case, *, by, on, lender, amount_czk, override_reason: str = ""
 def reject(case: Case, *, by, on, reason: str) -> Case:
     """Sets declined. The reason is kept encrypted on the case. Raises ReasonMissing, WrongStatus."""
     reason = require_ending(CaseStatus.DECLINED, by=by, reason=reason)
-    case, steps = _lock(case.pk, by)
+    case, steps = _lock(case.pk, by, to_end=True)
     _require_status(case, *ACTIVE_STATUSES)
     case.status, case.rejection_reason, case.decided_on = CaseStatus.DECLINED, reason, on
     with operation(reason=reason):
@@ -307,7 +310,7 @@ def reject(case: Case, *, by, on, reason: str) -> Case:
 @verb
 def withdraw(case: Case, *, by, on, reason: str) -> Case:
     reason = require_ending(CaseStatus.WITHDRAWN, by=by, reason=reason)
-    case, steps = _lock(case.pk, by)
+    case, steps = _lock(case.pk, by, to_end=True)
     _require_status(case, *ACTIVE_STATUSES)
     case.status, case.decided_on = CaseStatus.WITHDRAWN, on
     with operation(reason=reason):
@@ -322,7 +325,6 @@ def reopen_case(case: Case, *, by, reason: str) -> Case:
     _require(by, "reject_case")
     case, steps = _lock(case.pk, by)
     _require_status(case, CaseStatus.DECLINED, CaseStatus.WITHDRAWN)
-    _require_unrestricted(case)
     case.status, case.decided_on, case.rejection_reason = CaseStatus.OPEN, None, ""
     with operation(reason=_require_reason(reason)):
         _store(case, steps, "decided_on", "rejection_reason")

@@ -39,7 +39,7 @@ from crm.admin.merging import MergingInlineFormSet, versions, with_version
 from crm.admin.paging import CappedPaginator, CrmChangeList
 from crm.audit.hooks import refused
 from crm.encryption import encrypted_names
-from crm.exceptions import CrmError
+from crm.exceptions import ClientRestricted, CrmError
 
 STYLES = {"all": ("crm/case.css",)}
 FORM_FIELDS = {
@@ -51,6 +51,11 @@ FORM_FIELDS = {
 
 def visible(rows, user):
     return rows.visible_to(user) if hasattr(rows, "visible_to") else rows
+
+
+def is_restricted(record) -> bool:
+    """Accounts and the like know of no client."""
+    return getattr(record, "is_restricted", False)
 
 
 def hold_rows(rows) -> None:
@@ -233,7 +238,17 @@ class SafeAdminMixin(FieldsMixin):
         return found
 
 
-class CrmAdmin(SafeAdminMixin, AsSeenDeletion, HistoryPages, ui.ModelAdmin, SimpleHistoryAdmin):
+class UnrestrictedMixin:
+    """For admins and inlines alike, which give their parent: into the record of a restricted client nobody writes."""
+
+    def has_change_permission(self, request, obj=None):
+        return super().has_change_permission(request, obj) and not is_restricted(obj)
+
+    def has_delete_permission(self, request, obj=None):
+        return super().has_delete_permission(request, obj) and not is_restricted(obj)
+
+
+class CrmAdmin(UnrestrictedMixin, SafeAdminMixin, AsSeenDeletion, HistoryPages, ui.ModelAdmin, SimpleHistoryAdmin):
     """Base of every record that people edit. Import and export mixins go before it."""
 
     class Media:
@@ -246,6 +261,13 @@ class CrmAdmin(SafeAdminMixin, AsSeenDeletion, HistoryPages, ui.ModelAdmin, Simp
             inlines = (form for inline in context["inline_admin_formsets"] for form in inline.formset.initial_forms)
             context["versions"] = versions([context["adminform"].form, *inlines])
         return super().render_change_form(request, context, add, change, form_url, obj)
+
+    def save_form(self, request, form, change):
+        """Raises ClientRestricted of a new record, and of one that would come to such a client."""
+        made = super().save_form(request, form, change)
+        if is_restricted(made):
+            raise ClientRestricted()
+        return made
 
     def save_related(self, request, form, formsets, change):
         super().save_related(request, form, formsets, change)
@@ -299,8 +321,11 @@ class ReadOnlyAdmin(SafeAdminMixin, ui.ModelAdmin):
         return False
 
 
-class InlineMixin(FieldsMixin):
+class InlineMixin(UnrestrictedMixin, FieldsMixin):
     formset = MergingInlineFormSet
+
+    def has_add_permission(self, request, obj=None):
+        return super().has_add_permission(request, obj) and not is_restricted(obj)
 
     def get_queryset(self, request):
         rows = with_version(super().get_queryset(request))

@@ -72,6 +72,8 @@ ALLOWED_IN = {
     "hand_over": tuple(CaseStatus.values),
     "as_it_was": tuple(CaseStatus.values),
 }
+# What is left of them while the client's record is restricted.
+OF_RESTRICTED = {"reject", "withdraw", "as_it_was"}
 
 
 class CaseActions(CaseCalendarMixin):
@@ -80,10 +82,13 @@ class CaseActions(CaseCalendarMixin):
     actions_detail = ("approve", "reject", "withdraw", "reopen", "hand_over", "as_it_was")
 
     def get_actions_detail(self, request, object_id):
-        """Only what the case's status allows; the pages themselves answer with the rule's sentence."""
+        """Only what the case's status and its client allow; the pages themselves answer with the rule's sentence."""
         found = super().get_actions_detail(request, object_id) if str(object_id).isdecimal() else []
         status = Case.objects.filter(pk=object_id).values_list("status", flat=True).first() if found else None
-        return [each for each in found if status in ALLOWED_IN[each.action_name.removeprefix("crm_case_")]]
+        names = {name for name, statuses in ALLOWED_IN.items() if status in statuses}
+        if found and Case.objects.restricted().filter(pk=object_id).exists():
+            names &= OF_RESTRICTED
+        return [each for each in found if each.action_name.removeprefix("crm_case_") in names]
 
     def has_approve_permission(self, request, object_id=None):
         return request.user.has_perm("crm.approve_case")

@@ -7,7 +7,7 @@ from django.http import HttpResponseRedirect
 from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 
-from crm.exceptions import CrmError
+from crm.exceptions import ClientRestricted, CrmError
 from crm.models import Notice, SearchToken
 from crm.models.history import is_tracked
 
@@ -70,6 +70,9 @@ def records_only(shown: list, counts: dict) -> tuple[list, dict]:
 
 def _delete_selected(model_admin, request, queryset):
     rows = model_admin._to_go(list(queryset.values_list("pk", flat=True)))
+    if hasattr(rows, "restricted") and rows.restricted().exists():
+        messages.error(request, str(ClientRestricted()))
+        return None
     try:
         with transaction.atomic():
             if request.POST.get("post"):

@@ -54,7 +54,7 @@ class StepInline(CrmTabularInline):
         return False
 
     def get_formset(self, request, obj=None, **kwargs):
-        self.request = request  # an inline lives for one request only
+        self.request, self.case = request, obj  # an inline lives for one request only
         kwargs["widgets"] = {"note": ExpandableTextareaWidget({"rows": 1})}
         return super().get_formset(request, obj, **kwargs)
 
@@ -84,7 +84,7 @@ class StepInline(CrmTabularInline):
     @display(description=_("actions"))
     def actions(self, step):
         back = f"{self.request.path}#steps" if step.pk else ""
-        return step_actions.buttons(step, self.request.user, back) if step.pk else ""
+        return step_actions.buttons(step, self.request.user, back) if step.pk and not self.case.is_restricted else ""
 
 
 class PartyInline(CrmTabularInline):

@@ -2,7 +2,7 @@
 
 from django.contrib import admin, messages
 from django.db.models import OuterRef, Subquery
-from django.http import HttpResponseRedirect
+from django.http import Http404, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
@@ -15,19 +15,14 @@ from crm.admin.base import ReadOnlyAdmin
 from crm.admin.forms import ReasonForm
 from crm.admin.pages import form_page, of_held_record
 from crm.admin.ui import ActionVariant, action, display
+from crm.audit import past
 from crm.choices import ErasureScope
 from crm.exceptions import StillActive
 from crm.models import Client, Erasure
 
 
 class ErasureMixin:
-    """Of the client's admin. Into a restricted client nobody writes."""
-
-    def has_change_permission(self, request, obj=None):
-        return super().has_change_permission(request, obj) and not (isinstance(obj, Client) and obj.is_restricted)
-
-    def has_delete_permission(self, request, obj=None):
-        return super().has_delete_permission(request, obj) and not (isinstance(obj, Client) and obj.is_restricted)
+    """Of the client's admin."""
 
     def has_erase_permission(self, request, object_id=None):
         return request.user.has_perm(privacy.RIGHT)
@@ -43,8 +38,7 @@ class ErasureMixin:
     @action(description=_("Erase …"), url_path="erase", permissions=["erase"], variant=ActionVariant.DANGER)
     @of_held_record(ReasonForm)
     def erase(self, request, object_id):
-        client = self.visible_or_404(request, object_id)
-        back = reverse("admin:crm_client_change", args=[client.pk])
+        client, back = _found(self, request, object_id)
 
         def acted(form):
             done = privacy.erase(client, by=request.user, now=timezone.now(), reason=form.cleaned_data["reason"])
@@ -66,6 +60,24 @@ class ErasureMixin:
             danger=True,
             prepare=prepare,
         )
+
+
+def _found(model_admin, request, object_id) -> tuple[Client, str]:
+    """Also one of the recycle bin; and where the page leads back to."""
+    try:
+        client = model_admin.visible_or_404(request, object_id)
+    except Http404:
+        may_look = request.user.has_perm("crm.view_all_cases") and str(object_id).isdecimal()
+        for row in past.newest(Client, [object_id] if may_look else []).values():
+            return row.instance, f"{reverse('admin:crm_recycle_bin')}?kind=client"
+        raise
+    return client, reverse("admin:crm_client_change", args=[client.pk])
+
+
+def erase_url(user, row) -> str:
+    """Of a version of a deleted client; empty where there is nothing to erase any more, or this person may not."""
+    may = user.has_perm(privacy.RIGHT) and row.instance_type is Client and not row.anonymised_at
+    return reverse("admin:crm_client_erase", args=[row.id]) if may else ""
 
 
 def _foreseen(client: Client) -> str:

@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 
 from crm import search, values
 from crm.admin.base import STYLES, require
+from crm.admin.privacy import erase_url
 from crm.audit import past, plans, undo
 from crm.audit.changes import compare, may_read, tracked_models
 from crm.choices import OPERATION_KINDS
@@ -106,6 +107,7 @@ def recycle_bin(request, site):
             "who": each.row.history_user_name,
             "reason": each.row.history_change_reason,
             "url": reverse("admin:crm_restore", args=[model._meta.model_name, each.row.id]),
+            "erase_url": erase_url(request.user, each.row),
         }
         for each in compare([(row, None) for row in page.object_list], request.user)
     ]

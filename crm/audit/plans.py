@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from crm.audit.changes import tracked_models
 from crm.exceptions import NotAllowed
 from crm.models import AuditEntry, CalendarFeed, Case, CaseStep, Client, JobSchedule, Step, User
+from crm.models.base import RESTRICTED_BY
 from crm.models.history import CREATED, DELETED
 
 CHUNK = 500
@@ -313,7 +314,8 @@ def _check(made: Plan, user) -> None:
         _check_rights(part, user)
         _check_standing(part)
         if model is Client:
-            _check_erased(part)
+            part.keep(part.reverts, RESTRICTED_BY, ERASED)
+        _check_restricted(part)
     _check_fields(made, user)
     for model in parents_first():
         if part := made.parts.get(model):
@@ -352,11 +354,18 @@ def _check_standing(part: Part) -> None:
     part.deletes = [key for key in part.deletes if key in standing]
 
 
-def _check_erased(clients: Part) -> None:
-    clients.keep(clients.reverts, {"restricted_at", "anonymised_at"}, ERASED)
-    for keys in itertools.batched([*clients.deletes, *clients.reverts], CHUNK):
-        erased = Client.objects.filter(pk__in=keys).exclude(anonymised_at=None).order_by()
-        clients.drop(erased.values_list("pk", flat=True), ERASED)
+def _check_restricted(part: Part) -> None:
+    """Nor does anything come back to such a client."""
+    model, path = part.model, getattr(part.model, "client_path", None)
+    if path is None:
+        return
+    for keys in itertools.batched([*part.deletes, *part.reverts], CHUNK):
+        part.drop(model.objects.restricted().filter(pk__in=keys).order_by().values_list("pk", flat=True), ERASED)
+    if owner := path.partition("__")[0]:
+        restricted = model._meta.get_field(owner).related_model.objects.restricted().order_by().values("pk")
+        for keys in itertools.batched(part.restores, CHUNK):
+            rows = model.history.model.objects.filter(history_id__in=[part.restores[key] for key in keys])
+            part.drop(rows.filter(**{f"{owner}_id__in": restricted}).values_list("id", flat=True), ERASED)
 
 
 def _check_fields(made: Plan, user) -> None:

@@ -1,7 +1,9 @@
 """What every model of the office shares: a strict queryset that leaves a history row whatever it writes, and references."""
 
 import contextlib
+import functools
 import itertools
+import operator
 import re
 
 from django.conf import settings
@@ -15,6 +17,8 @@ from crm.models.history import CHANGED, CREATED, History, Tracked, Uncommitted, 
 from crm.models.operations import operation
 
 BATCH = 500
+# A client is kept because the law says so, or erased.
+RESTRICTED_BY = ("restricted_at", "anonymised_at")
 
 
 class CrmQuerySet(models.QuerySet):
@@ -22,6 +26,22 @@ class CrmQuerySet(models.QuerySet):
 
     def visible_to(self, user):
         return self
+
+    def restricted(self):
+        """What is part of a client's record into which nobody writes any more."""
+        condition = self._is_restricted()
+        return self.none() if condition is None else self.filter(condition)
+
+    def unrestricted(self):
+        condition = self._is_restricted()
+        return self if condition is None else self.filter(~condition)
+
+    def _is_restricted(self) -> models.Q | None:
+        path = self.model.client_path
+        if path is None:
+            return None
+        names = (f"{path}__{name}" if path else name for name in RESTRICTED_BY)
+        return functools.reduce(operator.or_, (models.Q(**{f"{name}__isnull": False}) for name in names))
 
     def order_by(self, *names):
         self._refuse_encrypted(names)
@@ -123,7 +143,10 @@ class OfCaseQuerySet(CrmQuerySet):
 
 
 class CrmModel(Tracked):
-    """A record that people edit: with history."""
+    """A record that people edit: with history. `client_path` leads to the client whose record it is part of; it is None of
+    what is part of none."""
+
+    client_path: str | None = None
 
     history = History(inherit=True)
     objects = CrmQuerySet.as_manager()
@@ -132,6 +155,14 @@ class CrmModel(Tracked):
         abstract = True
         # What Django updates by itself (ON DELETE SET_NULL) leaves its history row too.
         base_manager_name = "objects"
+
+    @functools.cached_property
+    def is_restricted(self) -> bool:
+        """Part of a client's record into which nobody writes any more. One query, of two columns."""
+        if self.client_path is None:
+            return False
+        of = self._meta.get_field(self.client_path.partition("__")[0])
+        return of.related_model.objects.restricted().filter(pk=getattr(self, of.attname)).exists()
 
 
 class Counter(models.Model):

@@ -58,6 +58,8 @@ class CaseQuerySet(CrmQuerySet):
 
 
 class Case(CrmModel, Stamped):
+    client_path = "client"
+
     reference = models.CharField(_("reference"), max_length=20, unique=True, editable=False)
     client = models.ForeignKey(Client, on_delete=models.PROTECT, related_name="cases", verbose_name=_("client"))
     adviser = models.ForeignKey(
@@ -172,6 +174,8 @@ class Case(CrmModel, Stamped):
 
 
 class CaseParty(CrmModel):
+    client_path = "case__client"
+
     case = models.ForeignKey(Case, on_delete=models.CASCADE, related_name="parties", verbose_name=_("case"))
     client = models.ForeignKey(Client, on_delete=models.PROTECT, related_name="parties", verbose_name=_("client"))
     role = models.CharField(_("role"), max_length=20, choices=PartyRole, default=PartyRole.CO_APPLICANT)
@@ -189,6 +193,8 @@ class CaseParty(CrmModel):
 
 
 class Property(CrmModel):
+    client_path = "case__client"
+
     case = models.ForeignKey(Case, on_delete=models.CASCADE, related_name="properties", verbose_name=_("case"))
     kind = models.CharField(_("kind"), max_length=20, choices=PropertyKind, default=PropertyKind.FLAT)
     address = EncryptedTextField(_("address"), blank=True)
@@ -209,6 +215,8 @@ class Property(CrmModel):
 
 
 class Commission(CrmModel, Stamped):
+    client_path = "case__client"
+
     case = models.ForeignKey(Case, on_delete=models.CASCADE, related_name="commissions", verbose_name=_("case"))
     expected_czk = money(_("expected (CZK)"))
     invoiced_on = models.DateField(_("invoiced on"), null=True, blank=True)
@@ -237,6 +245,8 @@ class OfClientQuerySet(CrmQuerySet):
 
 
 class FinanceItem(CrmModel):
+    client_path = "client"
+
     client = models.ForeignKey(Client, on_delete=models.CASCADE, related_name="finance_items", verbose_name=_("client"))
     kind = models.CharField(_("kind"), max_length=20, choices=FinanceKind)
     monthly_czk = money(_("monthly amount (CZK, net)"))

@@ -14,7 +14,7 @@ from stdnum.exceptions import ValidationError as StdnumError
 from crm import search
 from crm.choices import ConsentPurpose
 from crm.encryption import EncryptedCharField, EncryptedDateField, EncryptedEmailField, EncryptedTextField, Unreadable
-from crm.models.base import BATCH, CrmModel, CrmQuerySet, Stamped, sees_all_cases, with_references
+from crm.models.base import BATCH, RESTRICTED_BY, CrmModel, CrmQuerySet, Stamped, sees_all_cases, with_references
 from crm.models.bulk import insert_rows
 from crm.models.history import DELETED
 
@@ -92,7 +92,7 @@ class ClientQuerySet(CrmQuerySet):
         consents = Consent.objects.filter(purpose=ConsentPurpose.MESSAGES)
         given = consents.filter(later, client=OuterRef("client"), withdrawn_on=None)
         withdrawn = consents.filter(~Exists(given), client=OuterRef("pk")).exclude(withdrawn_on=None)
-        return self.filter(~Exists(withdrawn), restricted_at=None, anonymised_at=None)
+        return self.unrestricted().filter(~Exists(withdrawn))
 
     def citizenships(self) -> list[str]:
         """Every citizenship of the office, sorted. Jumps through the index from one to the next: DISTINCT would read
@@ -127,6 +127,8 @@ class ClientQuerySet(CrmQuerySet):
 
 
 class Client(CrmModel, Stamped):
+    client_path = ""
+
     reference = models.CharField(_("reference"), max_length=20, unique=True, editable=False)
     full_name = EncryptedCharField(_("full name"), max_length=200)
     email = EncryptedEmailField(_("e-mail"), max_length=254, blank=True)
@@ -188,8 +190,8 @@ class Client(CrmModel, Stamped):
 
     @property
     def is_restricted(self) -> bool:
-        """Kept because the law says so, or erased: nobody writes into it any more."""
-        return bool(self.restricted_at or self.anonymised_at)
+        """Kept because the law says so, or erased."""
+        return any(getattr(self, name) for name in RESTRICTED_BY)
 
     @property
     def display_name(self) -> str:

@@ -33,6 +33,8 @@ class DocumentType(CrmModel):
 
 
 class Document(CrmModel, Stamped):
+    client_path = "case__client"
+
     case = models.ForeignKey(Case, on_delete=models.CASCADE, related_name="documents", verbose_name=_("case"))
     type = models.ForeignKey(DocumentType, on_delete=models.PROTECT, related_name="documents", verbose_name=_("type"))
     status = models.CharField(_("status"), max_length=10, choices=DocumentStatus, default=DocumentStatus.REQUESTED)
@@ -53,6 +55,8 @@ class Document(CrmModel, Stamped):
 
 class Note(CrmModel):
     """A dated note. Entries that came from the older CRM's change and step logs are read-only (`kind`)."""
+
+    client_path = "case__client"
 
     case = models.ForeignKey(Case, on_delete=models.CASCADE, related_name="notes", verbose_name=_("case"))
     kind = models.CharField(_("kind"), max_length=10, choices=NoteKind, default=NoteKind.NOTE, editable=False)

@@ -11,6 +11,8 @@ from crm.models.clients import Client
 
 
 class Consent(CrmModel):
+    client_path = "client"
+
     client = models.ForeignKey(Client, on_delete=models.CASCADE, related_name="consents", verbose_name=_("client"))
     purpose = models.CharField(_("purpose"), max_length=20, choices=ConsentPurpose)
     text_version = models.CharField(_("version of the text"), max_length=40)
@@ -30,6 +32,8 @@ class Consent(CrmModel):
 
 class Identification(CrmModel):
     """Kept ten years from the end of the relationship: Act 253/2008, section 16."""
+
+    client_path = "client"
 
     client = models.ForeignKey(
         Client, on_delete=models.CASCADE, related_name="identifications", verbose_name=_("client")

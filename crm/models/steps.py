@@ -63,6 +63,8 @@ class CaseStepQuerySet(OfCaseQuerySet):
 
 
 class CaseStep(CrmModel):
+    client_path = "case__client"
+
     case = models.ForeignKey("crm.Case", on_delete=models.CASCADE, related_name="steps", verbose_name=_("case"))
     step = models.ForeignKey(Step, on_delete=models.PROTECT, related_name="case_steps", verbose_name=_("step"))
     deadline = models.DateField(_("deadline"), null=True, blank=True)

@@ -3,10 +3,13 @@
 import pytest
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import escape
 
 from crm import bulk_edit, privacy, roles, workflow
+from crm.audit import plans
+from crm.audit.changes import tracked_models
 from crm.exceptions import ClientRestricted
-from crm.models import Case, Client, Erasure
+from crm.models import Case, Client, Document, DocumentType, Erasure, Note, operation
 from crm.tests import factories
 from crm.tests.privacy.traces import MARK, make_client, traces
 
@@ -116,3 +119,160 @@ def test_nobody_writes_into_a_restricted_client(page, manager):
     with pytest.raises(ClientRestricted):
         workflow.reopen_step(person.cases.get().steps.first(), by=manager)
     assert Client.objects.get(pk=person.pk).full_name == f"{MARK}full_name1"
+
+
+# --- One rule for all that is a client's ---
+
+RECORDS = [model for model in tracked_models() if getattr(model, "client_path", None) is not None]
+
+
+def of(person, model):
+    """His record of this kind."""
+    return (
+        model.objects.get(pk=person.pk) if model is Client else model.objects.filter(**{model.client_path: person})[0]
+    )
+
+
+def url(verb: str, record) -> str:
+    return reverse(f"admin:crm_{record._meta.model_name}_{verb}", args=[record.pk])
+
+
+def test_every_record_that_hangs_on_a_client_knows_it():
+    names = {"case", "client"}
+    hanging = {model for model in tracked_models() if names & {field.name for field in model._meta.concrete_fields}}
+    assert hanging | {Client} == set(RECORDS)
+    assert {model._meta.model_name for model in RECORDS} == set(roles.BUSINESS)
+
+
+@pytest.mark.parametrize("model", RECORDS)
+def test_no_part_of_a_restricted_clients_record_is_changed_or_deleted(page, model):
+    person = make_client()
+    record = of(person, model)
+    assert 'name="_save"' in page.get(url("change", record)).content.decode()
+    restrict(person)
+    before = model.objects.filter(pk=record.pk).values().get()
+    answer = page.get(url("change", record))
+    assert answer.status_code == 200 and 'name="_save"' not in answer.content.decode()
+    assert page.post(url("change", record), {}).status_code == 403
+    assert page.post(url("delete", record), {"post": "yes"}).status_code == 403
+    assert model.objects.filter(pk=record.pk).values().get() == before
+
+
+@pytest.mark.parametrize("model", [Client, Case, Document, Note])
+def test_nor_by_an_action_of_its_list(page, manager, model):
+    person = make_client()
+    record, other = of(person, model), of(make_client(), model)
+    restrict(person)
+    picked = {"action": "delete_selected", "_selected_action": [record.pk, other.pk], "post": "yes"}
+    answer = page.post(reverse(f"admin:crm_{model._meta.model_name}_changelist"), picked, follow=True)
+    assert escape(str(ClientRestricted())) in answer.content.decode()
+    assert model.objects.filter(pk__in=[record.pk, other.pk]).count() == 2
+    rows = model.objects.filter(pk__in=[record.pk, other.pk])
+    empty = {Client: {"city": "Brno"}, Case: {"term_months": 240}}.get(model, {"note": "x"})
+    assert model is Note or bulk_edit.plan(rows, empty, manager).matched == 1
+
+
+@pytest.mark.parametrize("model", [Note, Document])
+def test_nothing_is_added_to_it(page, model):
+    person = make_client()
+    restrict(person)
+    given = {
+        "case": person.cases.get().pk,
+        "text": "New.",
+        "type": DocumentType.objects.first().pk,
+        "status": "requested",
+    }
+    before = model.objects.count()
+    answer = page.post(reverse(f"admin:crm_{model._meta.model_name}_add"), given)
+    assert escape(str(ClientRestricted())) in answer.content.decode()
+    assert model.objects.count() == before
+
+
+@pytest.mark.parametrize(
+    "verb", ["complete_step", "mark_not_applicable", "reopen_step", "set_deadline", "approve", "hand_over"]
+)
+def test_no_step_of_his_cases_moves(administrator, adviser, verb):
+    person = make_client(status="open")
+    restrict(person)
+    case, step = person.cases.get(), person.cases.get().steps.order_by("step__number").first()
+    given = {
+        "complete_step": (step, {"on": factories.TODAY}),
+        "mark_not_applicable": (step, {}),
+        "reopen_step": (step, {}),
+        "set_deadline": (step, {"deadline": factories.TODAY}),
+        "approve": (case, {"on": factories.TODAY, "lender": factories.make_lender(), "amount_czk": 1}),
+        "hand_over": (case, {"to": adviser}),
+    }
+    what, how = given[verb]
+    with pytest.raises(ClientRestricted):
+        getattr(workflow, verb)(what, by=administrator, **how)
+
+
+def test_a_case_that_came_back_active_can_end_so_that_he_can_be_erased(administrator):
+    person = make_client(status="open")
+    restrict(person)
+    workflow.withdraw(person.cases.get(), by=administrator, on=factories.TODAY, reason="He is to be erased.")
+    assert person.cases.get().status == "withdrawn"
+
+
+def test_his_cases_page_offers_nothing_that_would_be_refused(page):
+    person = make_client()
+    offered = page.get(url("change", person.cases.get())).content.decode()
+    assert "/reopen/" in offered and "/hand-over/" in offered
+    restrict(person)
+    offered = page.get(url("change", person.cases.get())).content.decode()
+    assert "/reopen/" not in offered and "/hand-over/" not in offered and "/not-applicable/" not in offered
+    assert "?client=" not in page.get(change(person)).content.decode()
+
+
+def test_nothing_of_it_is_put_back(administrator):
+    person = make_client()
+    with operation(user=administrator) as changed:
+        Note.objects.filter(case__client=person).update(visible_to_client=True)
+    with operation(user=administrator) as deleted:
+        Document.objects.filter(case__client=person).delete()
+    assert not plans.plan(changed.id, administrator).is_empty
+    assert not plans.plan(deleted.id, administrator).is_empty
+    restrict(person)
+    for done in (changed, deleted):
+        assert [list(part.blocked.values()) for part in plans.plan(done.id, administrator).parts.values()] == [
+            [plans.ERASED]
+        ]
+
+
+# --- Of the recycle bin ---
+
+
+def deleted() -> Client:
+    person = make_client()
+    Case.objects.filter(client=person).delete()
+    Client.objects.filter(pk=person.pk).delete()
+    return person
+
+
+def test_a_deleted_client_is_erased_from_the_recycle_bin(page):
+    person = deleted()
+    reference = person.reference
+    bin_of_clients = f"{reverse('admin:crm_recycle_bin')}?kind=client"
+    assert erase(person) in page.get(bin_of_clients).content.decode()
+    assert "Everything personal goes now" in page.get(erase(person)).content.decode()
+    answer = page.post(erase(person), {"reason": "Asked by letter."}, follow=True)
+    assert answer.redirect_chain == [(bin_of_clients, 302)]
+    assert f"Client {reference} was erased." in answer.content.decode()
+    assert traces() == []
+    assert erase(person) not in page.get(bin_of_clients).content.decode()
+    again = page.post(erase(person), {"reason": "Once more."})
+    assert again.status_code == 200 and "was erased already" in again.content.decode()
+
+
+def test_nobody_but_administrators_erases_from_the_recycle_bin(client, manager):
+    person = deleted()
+    client.force_login(manager)
+    bin_of_clients = client.get(f"{reverse('admin:crm_recycle_bin')}?kind=client")
+    assert bin_of_clients.status_code == 200 and "/erase/" not in bin_of_clients.content.decode()
+    assert client.post(erase(person), {"reason": "x"}).status_code == 403
+
+
+@pytest.mark.parametrize("key", ["999999", "nobody"])
+def test_who_never_was_here_is_a_404(page, key):
+    assert page.get(reverse("admin:crm_client_erase", args=[key])).status_code == 404
