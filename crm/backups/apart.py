@@ -78,7 +78,7 @@ def working(work: str, url: str, **asked) -> Iterator[Work]:
         stdout=subprocess.PIPE,
         cwd=ROOT,
         env={name: value for name, value in os.environ.items() if name != "DATABASE_URL_FILE"}
-        | {"DATABASE_URL": url, "DATABASE_POOL": "0", "DJANGO_SETTINGS_MODULE": settings.SETTINGS_MODULE},
+        | {"DATABASE_URL": url, "DATABASE_POOL": "0"},
     )
     asked |= {"work": work, "language": translation.get_language(), "parent": os.getpid()}
     try:

@@ -1,7 +1,5 @@
 """The whole night with nothing replaced: a backup of this database, restored to try, copied off-site, told."""
 
-import os
-
 import pytest
 from django.utils import timezone
 
@@ -16,8 +14,6 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 def test_a_night_leaves_a_backup_that_was_restored_and_copied(settings, tmp_path, store):
     settings.BACKUP_DIR = tmp_path
-    # Overridden settings forget their name, and the trial's process asks for it.
-    settings.SETTINGS_MODULE = os.environ["DJANGO_SETTINGS_MODULE"]
     schedules.sync()
     for _ in range(3):
         factories.make_case()

@@ -290,13 +290,12 @@ def _text(archive) -> str:
         return content.read().decode(errors="replace")
 
 
-def test_on_a_disk_that_is_thrown_away_what_is_replaced_is_copied_off_site_first(archive, target, store, monkeypatch):
+def test_on_a_disk_that_is_thrown_away_what_is_replaced_is_copied_off_site_first(archive, target, store, settings):
     fill(target, archive)
     with contextlib.closing(_session(target)) as server:
         server.execute(CHANGE)
         server.commit()
-    monkeypatch.setattr(settings, "SETTINGS_MODULE", os.environ["DJANGO_SETTINGS_MODULE"])
-    monkeypatch.setattr(settings, "BACKUPS_ON_THROWAWAY_DISK", True)
+    settings.BACKUPS_ON_THROWAWAY_DISK = True
     store.fault = lambda method, path: "403" if method == "PUT" else ""
     with kept_as_it_is(target), pytest.raises(OffsiteFailed):
         restore(archive, target, replace=True)
