@@ -18,6 +18,7 @@ from crm.choices import BackupKind, BackupProof, RunState
 from crm.exceptions import BackupDamaged, BackupDiffers, BackupGone, CrmError, OffsiteFailed
 from crm.jobs import Cancelled, Progress, told
 from crm.models import BackupRun
+from crm.models.backups import IS_OURS
 
 logger = logging.getLogger(__name__)
 
@@ -254,7 +255,7 @@ def prune(now: datetime.datetime) -> int:
     may have sent it. Returns how many backups went. Raises OffsiteFailed."""
     adopt(now)
     adopt_copies(now)
-    runs = {run.file_name: run for run in BackupRun.objects.kept().exclude(sha256="")}
+    runs = {run.file_name: run for run in BackupRun.objects.kept().filter(IS_OURS)}
     gone = set()
     for name in retention.to_remove(map(_candidate, runs.values()), now, settings=settings):
         run = runs[name]

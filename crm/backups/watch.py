@@ -14,6 +14,7 @@ from crm import values
 from crm.backups import offsite, postgresql
 from crm.choices import BackupProof, RunState
 from crm.models import BackupRun, BackupWatch, JobSchedule
+from crm.models.backups import IS_OURS
 
 # A night, and two hours for it to be made in.
 FRESH = datetime.timedelta(hours=26)
@@ -35,9 +36,9 @@ class Finding:
 
 def finding(now: datetime.datetime) -> Finding:
     """Fresh and verified, or the first thing that is not. One query where all is well: every page asks. What is of the time to
-    come (a clock was wrong) says nothing."""
+    come (a clock was wrong) says nothing, nor does another office's copy."""
     past = Q(created_at__lte=now)
-    kept = past & Q(state=RunState.DONE, removed_at=None)
+    kept = past & IS_OURS & Q(state=RunState.DONE, removed_at=None)
     told = BackupRun.objects.order_by().aggregate(
         newest=Max("created_at", filter=kept & ~Q(proof=BackupProof.BAD)),
         proven=Max("created_at", filter=kept & Q(proof=BackupProof.RESTORED)),

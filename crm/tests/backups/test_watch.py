@@ -29,6 +29,7 @@ def office():
 def backup(hours_ago: float, proof=BackupProof.RESTORED, **values) -> BackupRun:
     at = NOW - hours_ago * HOUR
     given = {"state": RunState.DONE, "proof": proof, "created_at": at, "file_name": f"{at:%Y%m%dT%H%M%S}.hdbk"}
+    given["sha256"] = "0" * 64
     return BackupRun.objects.create(**given | values)
 
 
@@ -116,6 +117,16 @@ def test_where_a_store_is_set_a_copy_is_fresh_too(office, settings):
     assert told()[0] == 0
 
 
+def test_the_copies_of_another_office_in_the_same_bucket_tell_nothing_of_ours(office, settings):
+    settings.S3_BUCKET = "office"
+    backup(0.5, proof="", sha256="", is_local=False, offsite_at=NOW - HOUR)
+    assert told()[0] == 2
+    backup(2)
+    assert (told()[0], "off-site yet" in told()[1]) == (1, True)
+    backup(1, BackupProof.BAD)
+    assert (told()[0], "damaged" in told()[1]) == (2, True)
+
+
 def test_one_of_the_time_to_come_proves_nothing(office, settings):
     """A clock was wrong: it would be fresh until then, whatever fails."""
     settings.S3_BUCKET = "office"
@@ -157,9 +168,7 @@ def test_an_old_backup_is_told_on_every_page_the_cure_to_administrators_only(cli
     shown = page(client, roles.ADVISER)
     assert "tell an administrator" in shown
     assert "There is no backup yet" not in shown
-    BackupRun.objects.create(
-        state=RunState.DONE, proof=BackupProof.RESTORED, created_at=timezone.now() - HOUR, file_name="a.hdbk"
-    )
+    backup(0, created_at=timezone.now() - HOUR)
     for role in (roles.ADMINISTRATOR, roles.ADVISER):
         assert "hd-alarm" not in page(client, role)
 
@@ -167,9 +176,7 @@ def test_an_old_backup_is_told_on_every_page_the_cure_to_administrators_only(cli
 def test_that_all_is_well_stands_on_the_start_page_of_who_looks_after_it(client):
     for role in (roles.ADMINISTRATOR, roles.ADVISER):
         assert "restored to try" not in page(client, role)
-    BackupRun.objects.create(
-        state=RunState.DONE, proof=BackupProof.RESTORED, created_at=timezone.now() - HOUR, file_name="a.hdbk"
-    )
+    backup(0, created_at=timezone.now() - HOUR)
     assert "restored to try" in page(client, roles.ADMINISTRATOR)
     assert "restored to try" not in page(client, roles.ADVISER)
 
@@ -203,9 +210,7 @@ def check(capsys) -> tuple[int, str]:
     [(BackupProof.RESTORED, 1, 0), (BackupProof.RESTORED, 27, 1), (BackupProof.DIGESTS, 1, 1), (BackupProof.BAD, 1, 2)],
 )
 def test_the_command_says_one_line_and_its_exit_code(capsys, proof, age, code):
-    BackupRun.objects.create(
-        state=RunState.DONE, proof=proof, created_at=timezone.now() - age * HOUR, file_name="a.hdbk"
-    )
+    backup(0, proof, created_at=timezone.now() - age * HOUR)
     ended, said = check(capsys)
     assert ended == code
     assert len(said.splitlines()) == 1
