@@ -32,7 +32,7 @@ from crm.exceptions import CrmError
 from crm.faults.desk import Desk, Found
 from crm.models import BackupRun, JobRun
 from crm.tests import factories
-from crm.tests.backups import store
+from crm.tests.backups import archives, store
 from crm.tests.processes import Program, wait_until
 from crm.tests.raw import Database
 
@@ -322,7 +322,9 @@ class Restored:
     def state(self) -> State | None:
         """None where it is neither."""
         found = self.tables()
-        return next((state for state in self.states if not loading.unsaved(state.tables, found)), None)
+        return next(
+            (each for each in self.states if set(loading.unsaved(each.tables, found)) <= archives.OPENING), None
+        )
 
     def has_files_of(self, state: State) -> bool:
         there = {name: self.office.files / name for name in state.files}

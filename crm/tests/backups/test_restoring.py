@@ -67,15 +67,8 @@ def restore(archive: Path, target: Database, *, replace: bool = False) -> restor
     return restoring.restore(archive, to=target.owner_url, replace=replace)
 
 
-# What the office is opened with writes into these, beside the machinery's own.
-OPENING = {
-    "auth_group", "auth_group_permissions", "crm_auditentry", "crm_historicaljobschedule", "crm_historicalmessagetext",
-    "crm_jobschedule", "crm_messagetext",
-}  # fmt: skip
-
-
 def work_of(rows: dict) -> dict:
-    return {name: found for name, found in rows.items() if name not in OPENING | loading.MACHINERY}
+    return {name: found for name, found in rows.items() if name not in archives.OPENING | loading.MACHINERY}
 
 
 def stored_files(storage) -> dict[str, bytes]:
