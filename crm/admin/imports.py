@@ -238,6 +238,7 @@ class ImportAdminMixin(ImportExportMixinBase):
             "problems_url": self._import_url("import_problems", run) if found else "",
             "refused_urls": self._refused_urls(run) if has_refused else [],
             **operation_urls(request.user, run),
+            **_undone(request.user, run),
         }
         return self._import_page(request, "crm/import_result.html", context)
 
@@ -356,14 +357,11 @@ class ImportAdminMixin(ImportExportMixinBase):
         if before is None:
             return {}
         sees = ImportRun.objects.visible_to(request.user).filter(pk=before.pk).exists()
-        undoing = undone_by(before.operation_id)
-        told = undoing and AuditEntry.objects.visible_to(request.user).filter(pk=undoing.pk).exists()
         return {
             "earlier": before,
             "earlier_at": values.moment(before.finished_at),
             "earlier_url": self._import_url("import_result", before) if sees else "",
-            "undone_at": values.moment(undoing.at) if undoing else "",
-            "undone_by": undoing.user_name if told else "",
+            **_undone(request.user, before),
         }
 
     def _confirm(self, request, run: ImportRun):
@@ -468,6 +466,16 @@ def operation_urls(user, run: ImportRun) -> dict[str, str]:
         name: reverse(page, args=[run.operation_id])
         for name, (page, permission) in pages.items()
         if user.has_perm(permission)
+    }
+
+
+def _undone(user, run: ImportRun) -> dict[str, str]:
+    """When, and by whom for who may look there."""
+    undoing = undone_by(run.operation_id)
+    told = undoing and AuditEntry.objects.visible_to(user).filter(pk=undoing.pk).exists()
+    return {
+        "undone_at": values.moment(undoing.at) if undoing else "",
+        "undone_by": undoing.user_name if told else "",
     }
 
 

@@ -408,13 +408,17 @@ def test_a_repeated_file_whose_import_was_undone_is_said_to_be_so(browse, manage
     factories.make_catalogue()
     browser = browse(manager)
     browser.post(upload(browser, GOOD), {"mode": "good"})
-    undo.undo(ImportRun.objects.get().operation_id, administrator)
+    result = url("import_result", first := ImportRun.objects.get())
+    undo.undo(first.operation_id, administrator)
     entry = AuditEntry.objects.get(kind="undo")
+    said = f"{administrator} undid that import on {values.moment(entry.at)}"
     page = browser.get(upload(browser, GOOD))
-    assert f"{administrator} undid that import on {values.moment(entry.at)}" in page.content.decode()
+    assert said in page.content.decode()
     assert dict(page.context["counts"])["New"] == 1
+    assert said in browser.get(result).content.decode()
     undo.undo(entry.operation_id, administrator)
-    assert "undid that import" not in browser.get(upload(browser, GOOD)).content.decode()
+    for address in (upload(browser, GOOD), result):
+        assert "undid that import" not in browser.get(address).content.decode()
 
 
 def test_who_sees_his_own_alone_is_not_told_who_undid_the_import(browse, manager, administrator):
