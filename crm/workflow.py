@@ -10,7 +10,7 @@ import functools
 from collections.abc import Iterable, Iterator
 
 from django.db import transaction
-from django.db.models import F, OuterRef, Prefetch, Q, QuerySet, Subquery
+from django.db.models import Exists, F, OuterRef, Prefetch, Q, QuerySet, Subquery
 
 from crm import deadlines, notices, roles
 from crm.choices import ACTIVE_STATUSES, CaseStatus, NoticeKind, StepState
@@ -124,7 +124,8 @@ def _lock(case_id: int, by, *, to_end: bool = False) -> tuple[Case, list[CaseSte
     """Raises NotAllowed, and ClientRestricted but where the case is to end: an active one would keep its client from being
     erased."""
     cases = Case.objects if by is None else Case.objects.visible_to(by)
-    case = cases.select_for_update(no_key=True).filter(pk=case_id).first()
+    restricted = Client.objects.restricted().filter(pk=OuterRef("client"))
+    case = cases.annotate(is_restricted=Exists(restricted)).select_for_update(no_key=True).filter(pk=case_id).first()
     if case is None:
         raise NotAllowed()
     if not to_end:

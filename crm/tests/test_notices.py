@@ -254,7 +254,7 @@ def test_the_client_is_not_told_what_the_office_does_not_tell_him(case):
     assert None not in dict(told()).values()
 
 
-@pytest.mark.parametrize("why", ["no address", "declined", "restricted"])
+@pytest.mark.parametrize("why", ["no address", "declined"])
 def test_a_client_who_may_not_be_written_to_is_not_told(case, why):
     match why:
         case "no address":
@@ -264,8 +264,6 @@ def test_a_client_who_may_not_be_written_to_is_not_told(case, why):
             Consent.objects.create(
                 client=case.client, purpose="messages", text_version="1", given_on=TODAY, withdrawn_on=TODAY
             )
-        case "restricted":
-            Client.objects.update(restricted_at=timezone.now())
     workflow.complete_step(of_client(case), by=None, on=TODAY)
     assert None not in dict(told()).values()
 
