@@ -95,12 +95,13 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def serving():
-    """A door in the way of moto's server."""
+    """A door in the way of moto's server, which begins empty: what it holds is its process's, and outlives it."""
     moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     moto.start()
     door = Door(moto.get_host_and_port())
     threading.Thread(target=door.serve_forever, daemon=True).start()
     try:
+        assert call(door, "POST", "/moto-api/reset") == 200
         yield door
     finally:
         door.is_over.set()
