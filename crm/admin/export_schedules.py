@@ -23,7 +23,7 @@ class ExportScheduleForm(CrmModelForm):
 
     def clean(self):
         given = super().clean()
-        if given.get("preset"):
+        if given.get("preset") and not given.get("is_paused"):  # whoever lost a right may still stop it
             try:
                 regular.plan(given["preset"], self.user, given.get("reason", ""))
             except ReasonMissing as error:

@@ -29,7 +29,7 @@ from crm.admin import import_choices, import_template
 from crm.admin.base import require
 from crm.admin.import_forms import ColumnsForm, UploadForm, too_large, too_much_pasted
 from crm.admin.import_lines import Line, problems_of
-from crm.audit import plans
+from crm.audit import plans, undo_runs
 from crm.audit.undo import undone_by
 from crm.choices import ImportPart, ImportState
 from crm.exceptions import CrmError, NotAllowed
@@ -164,7 +164,7 @@ class ImportAdminMixin(ImportExportMixinBase):
         found = runs.columns_of(run)
         if found is None or runs.state_of(run) not in (ImportState.UPLOADED, ImportState.CHECKED, ImportState.FAILED):
             return HttpResponseRedirect(self._import_url("import_preview", run))
-        kind, asked, said = found
+        kind, asked, said, sheets = found
         form = ColumnsForm(request.POST or None, kind=kind, asked=asked, said=said)
         if form.is_valid():
             return self._do(request, run, lambda: runs.name_columns(run, request.user, form.chosen()))
@@ -173,6 +173,7 @@ class ImportAdminMixin(ImportExportMixinBase):
             "run": run,
             "form": form,
             "lines": [(header, samples, form[f"column-{index}"]) for index, header, samples in asked],
+            "notices": sheets,
             **self._earlier(request, run),
         }
         return self._import_page(request, "crm/import_columns.html", context)
@@ -239,6 +240,7 @@ class ImportAdminMixin(ImportExportMixinBase):
             "refused_urls": self._refused_urls(run) if has_refused else [],
             **operation_urls(request.user, run),
             **_undone(request.user, run),
+            "is_being_undone": undo_runs.in_work(run.operation_id) is not None,
         }
         return self._import_page(request, "crm/import_result.html", context)
 

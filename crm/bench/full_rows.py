@@ -119,7 +119,7 @@ def xlsx_file(count: int) -> bytes:
 
 def run(size: int) -> Iterator[Measured]:
     count = min(MOST, size)
-    _add_lender()
+    add_lender()
     floor = _floor(count)
     yield rows_per_second("import of full rows, the floor: the same rows encrypted and written by COPY", count, floor)
     tried = min(MOST_OF_STOCK, count // 10)
@@ -151,7 +151,7 @@ def _on_sqlite() -> Measured:
     return Measured("import of full rows, csv, SQLite", ROWS_ON_SQLITE / taken, text, "5x of stock")
 
 
-def _add_lender() -> None:
+def add_lender() -> None:
     from crm.models import Lender
 
     Lender.objects.get_or_create(name=LENDER)
@@ -416,7 +416,7 @@ def _ours_and_stock() -> tuple[float, float]:
     from crm.bench import office
 
     office.build()
-    _add_lender()
+    add_lender()
     _checked, taken = import_once(csv_file(ROWS_ON_SQLITE), "bench.csv")
     tried = ROWS_ON_SQLITE // 50
     return taken, _stock(tried) * ROWS_ON_SQLITE / tried

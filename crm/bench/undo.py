@@ -1,4 +1,4 @@
-"""Undo of an import beside the import itself; both are rolled back."""
+"""Undo of an import of full rows beside the import itself; both are rolled back."""
 
 import time
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from django.db import connection, transaction
 
 from crm import imports
 from crm.audit import undo
-from crm.bench.imports import _csv
+from crm.bench import full_rows
 from crm.bench.measuring import Measured
 from crm.models import operation
 
@@ -16,10 +16,11 @@ from crm.models import operation
 def run(size: int) -> Iterator[Measured]:
     rows = min(10_000, max(size, 100))
     manager = get_user_model().objects.get(username="manager")
+    full_rows.add_lender()
     with transaction.atomic():
         with operation(user=manager) as done:
             start = time.perf_counter()
-            imports.write(imports.check(_csv(rows), "bench.csv", manager), manager)
+            imports.write(imports.check(full_rows.csv_file(rows), "bench.csv", manager), manager)
             imported = time.perf_counter() - start
         with operation(user=manager):
             start = time.perf_counter()

@@ -6,7 +6,6 @@ import contextlib
 import datetime
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -24,6 +23,7 @@ from crm.imports.conflicts import Version
 from crm.imports.values import user_key
 from crm.models import Case, Client, Lender, Step, User
 from crm.models.base import sees_all_cases
+from crm.models.bulk import ahead
 from crm.spreadsheet import MAY_BE_ESCAPED, TOO_LONG_MARK, escape_cell
 
 # More rows at a time are a little faster, and take 25 MB a thousand in a workbook of all columns.
@@ -127,7 +127,7 @@ def _stored(rows: QuerySet) -> Iterator[list[Sequence]]:
             for at, (converters, expression) in compiler.get_converters(expressions).items()
         ]
         is_shared = connection is connections[rows.db]
-        with contextlib.closing((chunk for chunk in results) if is_shared else _ahead(iter(results))) as chunks:
+        with contextlib.closing((chunk for chunk in results) if is_shared else ahead(iter(results))) as chunks:
             for chunk in chunks:
                 columns = list(zip(*chunk, strict=True))
                 for at, read in readers:
@@ -155,15 +155,6 @@ def _streaming(connection: BaseDatabaseWrapper) -> Iterator[BaseDatabaseWrapper]
         yield own
     finally:
         own.close()
-
-
-def _ahead(chunks: Iterator) -> Iterator:
-    """The next one is fetched while this one is worked on."""
-    with ThreadPoolExecutor(1) as fetcher:
-        waits = fetcher.submit(next, chunks, None)
-        while (chunk := waits.result()) is not None:
-            waits = fetcher.submit(next, chunks, None)
-            yield chunk
 
 
 def _reader(expression, converters, connection) -> Callable[[Sequence], Sequence]:

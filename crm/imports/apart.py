@@ -38,7 +38,7 @@ MOST_LINE_BYTES, MOST_ANSWER_BYTES = 1 << 20, 256 << 20
 # Of the number before each piece.
 SIZE_BYTES = 8
 # What its last line says beside the number of rows.
-SAID = ("notices", "source", "is_cut", "is_text")
+SAID = ("notices", "source", "is_cut", "is_text", "sheets")
 # What the process asks for.
 FIRST, NEXT = "first", "next"
 ENVIRONMENT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")

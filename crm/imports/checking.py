@@ -12,11 +12,12 @@ from crm.imports import combined, conflicts, duplicates, own, people
 from crm.imports.columns import COMBINED, PEOPLE, recognise
 from crm.imports.decisions import decide
 from crm.imports.plans import Outcome, Plan, sha256
-from crm.imports.problems import ERROR, WARNING, RowProblem
+from crm.imports.problems import ERROR, WARNING, RowProblem, refused_with
 from crm.imports.reading import Sheet, read
 from crm.imports.rules import Rules
 from crm.imports.values import Lookups, RowReader
-from crm.imports.writing import unwatched, written_runs
+from crm.imports.writing import written_runs
+from crm.jobs import unwatched
 from crm.spreadsheet import EXAMPLE_NAMES
 
 WATCHED_EVERY = 500
@@ -52,7 +53,8 @@ def check_file(
     seen = written_runs()
     sheet = reads()
     _correct(sheet, corrections or {})
-    layout, problems = recognise(sheet, mapping, asks=asks)
+    with refused_with(sheet.sheets):
+        layout, problems = recognise(sheet, mapping, asks=asks)
     chosen = {"mapping": mapping, "corrections": corrections, "empty_deletes": empty_deletes}
     again = partial(check_file, reads, digest, file_name, user, on=on, **chosen, taken=taken, decisions=decisions)
     plan = Plan(

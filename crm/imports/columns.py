@@ -94,6 +94,8 @@ _REFERENCE = re.compile(rf"({CLIENT_PREFIX}|{CASE_PREFIX})-\d+")
 REASON_COLUMN = "problem"
 # Of the values of a column that nobody knows, shown to whoever is asked.
 SAMPLES, SAMPLE_LENGTH, LOOKED_AT = 3, 60, 50
+# Columns that a person is asked about; the others are told of, and left out.
+MOST_ASKED = 100
 _IGNORED = ("problem", "problém")
 
 
@@ -127,6 +129,8 @@ class Layout:
     said: dict[str, str] = field(default_factory=dict)
     # By owner: the column of his rows' versions.
     versions: dict[str, Column] = field(default_factory=dict)
+    # Which other sheets of the workbook were not read.
+    sheets: str = ""
 
     def column(self, name: str, owner: str | None = None) -> Column | None:
         return next((each for each in self.columns if each.name == name and owner in (None, each.owner)), None)
@@ -213,7 +217,7 @@ def recognise(
     kind, meaning = _kind(set(keys))
     if kind == PEOPLE:
         _refuse_other_lists(sheet, keys)
-    layout = Layout(kind, [])
+    layout = Layout(kind, [], sheets=sheet.sheets)
     for index, (header, key) in enumerate(zip(sheet.header, keys, strict=True)):
         owner, name = meaning(key)
         if name is None:
@@ -304,6 +308,8 @@ def _asked(sheet: Sheet, unknown: dict[int, str]) -> list[tuple[int, str, list[s
     for index, header in unknown.items():
         if folded(header) and folded(header) not in ignored and (samples := _samples(sheet, index)):
             found.append((index, header, samples))
+        if len(found) == MOST_ASKED:
+            break
     return found
 
 

@@ -2,6 +2,7 @@
 number of the newest history row of then, behind that of the export. Where both changed a cell a person chooses; the
 office's value stays until then."""
 
+import datetime
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,11 +12,14 @@ from django.db.models import Max, Model
 from django.utils.translation import gettext as _
 
 from crm import search, values
+from crm.audit import past
 from crm.choices import ImportPart
 from crm.encryption import Unreadable
-from crm.imports import pieces
+from crm.imports import parsers, pieces
 from crm.imports.columns import Column
-from crm.models import ExportRun, ImportRun
+from crm.imports.values import user_key
+from crm.models import ExportRun, ImportRun, Lender, User
+from crm.models.reference import lender_key
 
 # Of the exports that rows of a file came from, the newest.
 MOST_EXPORTS = 5
@@ -97,6 +101,36 @@ def changed_since(model: type[Model], versions: dict[int, int]) -> dict[int, Mod
         return {}
     then = {row.id: row for row in model.history.filter(history_id__in=set(behind.values()))}
     return {key: then[key] if key in then and then[key].history_id == behind[key] else None for key in behind}
+
+
+class NamesThen:
+    """What lenders and people were called when a file was made: two queries for each export, of at most MOST_EXPORTS."""
+
+    def __init__(self):
+        self._moments: dict[int, datetime.datetime | None] = {}
+        self._names: dict[tuple, dict[int, set[str]]] = {}
+
+    def says(self, cell: object, model: type[Model], key: int | None, export: int | None) -> bool:
+        """Whether the cell of that export's file still says this one."""
+        at = self._moment(export) if key and export else None
+        if at is None:
+            return False
+        if (model, at) not in self._names:
+            self._names[model, at] = {row.id: _names_of(model, row) for row in past.versions(model, at)}
+        folded = lender_key if model is Lender else user_key
+        return folded(parsers.line(cell)) in self._names[model, at].get(key, ())
+
+    def _moment(self, export: int) -> datetime.datetime | None:
+        if export not in self._moments and len(self._moments) < MOST_EXPORTS:
+            run = ExportRun.objects.filter(pk=export).only("finished_at", "created_at").first()
+            self._moments[export] = run and (run.finished_at or run.created_at)
+        return self._moments.get(export)
+
+
+def _names_of(model: type[Model], row: Model) -> set[str]:
+    if model is Lender:
+        return {lender_key(row.name)}
+    return {user_key(name) for name in (User.get_full_name(row), row.email, row.username) if name}
 
 
 def mark(record: Model, column: Column, value: object) -> str:

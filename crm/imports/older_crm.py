@@ -14,7 +14,8 @@ from crm.imports import older_file, older_log
 from crm.imports.older_clients import OlderItem, OlderReader, row_number, storable
 from crm.imports.plans import Counted, Outcome, Table, csv_file, problem_table, sha256
 from crm.imports.problems import ERROR, WARNING, RowProblem, UnusableFile
-from crm.imports.writing import BATCH, batches, import_operation, store_run, take_turn, unwatched, written_runs
+from crm.imports.writing import BATCH, batches, import_operation, store_run, take_turn, written_runs
+from crm.jobs import unwatched
 from crm.models import Case, CaseStep, Client, ImportRun, Note
 
 KEY_LENGTH = Client._meta.get_field("legacy_id").max_length

@@ -18,7 +18,7 @@ from crm.imports.plans import Item, Outcome, Plan
 from crm.imports.problems import CONFLICT, WARNING, UnreadableValue
 from crm.imports.reading import Row, is_empty
 from crm.imports.scratch import Blocks
-from crm.imports.shelf import FirstMet, Shelf
+from crm.imports.shelf import CellError, FirstMet, Shelf
 from crm.imports.values import RowReader, is_multiline
 from crm.models import Case, CaseStep, Client, SearchToken
 from crm.models.steps import LENDER_SELECTION
@@ -53,6 +53,9 @@ class _Planner:
             column for column in plan.layout.columns if column.owner == owner and column.name not in (*KEYS, "client")
         ]
         self.version = plan.layout.versions.get(owner)
+        self.names = conflicts.NamesThen()
+        # Numbers of rows whose version is none.
+        self.bent: set[int] = set()
         self.seen: dict[int, int] = {}
         self.new_ids: dict[str, int] = {}
         self.shelf, self.row_digests = Shelf(Blocks()), people.RowDigests(plan)
@@ -96,6 +99,9 @@ class _Planner:
             elif earlier := self.seen.get(target.pk):
                 reason = _("Row %(row)s is about the same record.") % {"row": earlier}
                 self.refuse(row, self.reference or self.legacy, reason, target)
+            elif row.number in self.bent:
+                reason = _("This is no version of an export: put back what the export wrote, or leave the cell empty.")
+                self.refuse(row, self.version, reason, target)
             else:
                 self.seen[target.pk] = row.number
                 items.append(self.existing(row, target))
@@ -148,9 +154,12 @@ class _Planner:
                 self.reader.report(row, column, _("The stored value cannot be read, so it cannot be replaced."))
                 is_bad = True
                 continue
-            values = self.reader.values(row, [column])
-            is_bad, lender_text = is_bad or values.is_bad, lender_text or values.lender_text
+            values = self.reader.read(row, [column])
             value = values.of(column.owner).get(column.name)
+            if value != stored and self.said_then(row, column, target, cell):
+                continue
+            self.reader.tell(row, values)
+            is_bad, lender_text = is_bad or values.is_bad, lender_text or values.lender_text
             if value is None or value == stored:
                 continue
             if column.name in CODES and parsers.is_without_zeros(value, stored):
@@ -188,11 +197,22 @@ class _Planner:
         """Two queries where the rows carry versions."""
         versions = {}
         for row, target in zip(rows, targets, strict=True):
-            version = conflicts.read_version(self.key(row, self.version))
+            text = self.key(row, self.version)
+            version = conflicts.read_version(text)
             if target is not None and version:
                 versions[target.pk] = version.number
                 self.whole.exports.add(version.export)
+            elif text:
+                self.bent.add(row.number)
         return conflicts.changed_since(self.stored().model, versions)
+
+    def said_then(self, row: Row, column: Column, target, cell: object) -> bool:
+        """Of a lender or a person who has another name since the file was made: whether the file changed nothing."""
+        model, then = column.field.related_model, self.then.get(target.pk, target)
+        version = conflicts.read_version(self.key(row, self.version))
+        if model is None or then is None or version is None:
+            return False
+        return self.names.says(cell, model, getattr(then, column.field.attname), version.export)
 
     def gives_way(self, row: Row, column: Column, target, value: object, refusal: str) -> bool:
         """Whether the office's value stays, since it was written after the file was made. Where the file's differs from
@@ -406,7 +426,7 @@ def says(cell: object, stored: object, column: Column | None = None) -> bool:
             return parsers.any_date(cell) == stored
     except UnreadableValue:
         return False
-    if isinstance(stored, str) and isinstance(cell, str):
+    if isinstance(stored, str) and isinstance(cell, str) and not isinstance(cell, CellError):
         same = _lines if column is not None and is_multiline(column.field) else _plain
         text, wanted = same(parsers.unescape_cell(cell)), same(stored)
         return text == wanted or same(cell) == wanted or text == wanted.translate(_LEFT_WRITTEN)

@@ -13,7 +13,7 @@ from crm.encryption import looks_encrypted
 from crm.exceptions import CiphertextRefused
 from crm.imports.problems import NegativeAmount, UnreadableValue
 from crm.imports.reading import bare, is_empty
-from crm.imports.shelf import CellError
+from crm.imports.shelf import CellError, Uncomputed
 from crm.search import fold
 from crm.spreadsheet import unescape_cell
 
@@ -92,11 +92,10 @@ def is_token(value: object) -> bool:
 
 
 def text(cell: object, warn=ignore) -> str:
-    """Formulas, HTML and emoji are text like any other. A number or a date is taken as its text, with a warning."""
+    """What looks like a formula, HTML and emoji are text like any other. A number or a date is taken as its text, with a warning."""
     if is_empty(cell):
         return ""
-    if isinstance(cell, CellError):
-        raise UnreadableValue(_an_error())
+    _refuse_error(cell)
     if not isinstance(cell, str):
         warn(_("The cell is a number or a date where text is meant; leading zeros may be missing."))
         return shown(cell)
@@ -206,7 +205,8 @@ def any_date(cell: object) -> datetime.date | None:
         return cell
     if isinstance(cell, int | float) and not isinstance(cell, bool):
         return _serial(cell)
-    if not isinstance(cell, str) or isinstance(cell, CellError):
+    _refuse_error(cell)
+    if not isinstance(cell, str):
         raise UnreadableValue(_not_a_date())
     written = _SPACES.sub(" ", cell).strip()
     if re.fullmatch(r"[0-9]{5}(\.0+)?", written):
@@ -231,7 +231,8 @@ def _number(cell: object, *, money: bool = False) -> Decimal | None:
         if not -LARGEST < cell < LARGEST:  # not so for NaN either
             raise UnreadableValue(_not_a_number())
         return Decimal(_number_text(cell))
-    if not isinstance(cell, str) or isinstance(cell, CellError):
+    _refuse_error(cell)
+    if not isinstance(cell, str):
         raise UnreadableValue(_not_a_number())
     if _PLAIN.fullmatch(cell):  # as nearly all are, so nothing else is looked for
         return _below_largest(_magnitude(cell, whole=False, scaled=not money))
@@ -308,6 +309,18 @@ def in_range(day: datetime.date) -> datetime.date:
             _("The year has to be between %(first)s and %(last)s."), first=EARLIEST_YEAR, last=LATEST_YEAR
         )
     return day
+
+
+def _refuse_error(cell: object) -> None:
+    if isinstance(cell, Uncomputed):
+        raise UnreadableValue(
+            _(
+                "The cell holds a formula without a result: open the file in Excel or LibreOffice, save it, and import it "
+                "again."
+            )
+        )
+    if isinstance(cell, CellError):
+        raise UnreadableValue(_an_error())
 
 
 def _an_error() -> str:

@@ -19,8 +19,12 @@ from crm.imports.columns import REASON_COLUMN, Layout
 from crm.imports.conflicts import Conflict
 from crm.imports.problems import RowProblem, unlisted
 from crm.imports.reading import Row, Sheet
+from crm.imports.shelf import Uncomputed
 from crm.models import Case, Client
 from crm.spreadsheet import escape_cell
+
+# A formula without a result is given back as this, which is refused again; its text would be taken for a value.
+NO_RESULT = "#N/A"
 
 # A header and rows of cells, as texts or as what a workbook held.
 type Table = tuple[list[str], Iterable[list]]
@@ -197,11 +201,15 @@ def sha256(content: bytes) -> str:
 
 
 def padded(row: Row, width: int) -> list:
-    # `shown` leaves our own export's quote on; it comes off before it is put on again.
-    cells = [
-        parsers.unescape_cell(parsers.shown(cell)) if isinstance(cell, str) else cell for cell in row.cells[:width]
-    ]
+    cells = [_given_back(cell) for cell in row.cells[:width]]
     return cells + [None] * (width - len(cells))
+
+
+def _given_back(cell: object) -> object:
+    if isinstance(cell, Uncomputed):
+        return NO_RESULT
+    # `shown` leaves our own export's quote on; it comes off before it is put on again.
+    return parsers.unescape_cell(parsers.shown(cell)) if isinstance(cell, str) else cell
 
 
 def csv_file(header: list[str], rows: Iterable[list]) -> bytes:

@@ -1,6 +1,8 @@
 """What an import has to say about a file, a row or a cell. Values of cells are shown to the person who brought the file;
 they stay out of the exceptions' text, which may reach a log."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from django.utils.translation import gettext
@@ -13,6 +15,17 @@ class UnusableFile(CrmError):
     """No row can be taken. The text says why and what to do."""
 
     message = _("This file cannot be read.")
+
+
+@contextlib.contextmanager
+def refused_with(said: str) -> Iterator[None]:
+    """A refusal says this too; nothing where it is empty."""
+    try:
+        yield
+    except UnusableFile as error:
+        if not said:
+            raise
+        raise UnusableFile(f"{error} {said}") from error
 
 
 class UnreadableValue(CrmError):

@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 
 from crm.imports import workbook
 from crm.imports.cutting import MAX_COLUMNS, Cutter, too_wide
-from crm.imports.problems import UnusableFile
+from crm.imports.problems import UnusableFile, refused_with
 from crm.imports.shelf import CellShelf
 from crm.spreadsheet import LEFT_OUT
 
@@ -28,6 +28,13 @@ MAX_BYTES = 150 * 1024 * 1024
 MAX_ROWS = 300_000
 # A UTF-8 letter of two bytes as it stands in Czech, Slovak or German text; in Windows-1250 these pairs are not words.
 _UTF8_PAIR = re.compile(rb"[\xc3-\xc5][\x80-\xbf]")
+# Š, Ť, Ž, š or ť of ISO-8859-2 where a word has such a letter; as Windows-1250 these bytes are ©, «, ®, ą and ».
+_ISO_LETTER = re.compile(
+    rb"[A-Z\xc0-\xdf][\xa9\xab\xae]|[\xa9\xab\xae][A-Za-z\xc0-\xff]|[A-Za-z\xc0-\xff][\xb9\xbb]|[\xb9\xbb][a-z\xe0-\xff]"
+)
+# Bytes that ISO-8859-2 has no letter for; Windows-1250 has š, ž, ť and quotation marks there.
+_BEYOND_ISO = re.compile(rb"[\x80-\x9f]")
+_ENCODING_NAMES = {"utf-8-sig": "UTF-8", "cp1250": "Windows-1250", "iso8859-2": "ISO-8859-2"}
 _ASCII = bytes(range(128))
 _PIECE = 1024 * 1024
 # Of the longest cell, and of what stands before it, in any encoding.
@@ -112,6 +119,8 @@ class Sheet:
     # The number of a last row that the file's end cuts off; 0 if there is none.
     cut_row: int = 0
     is_text: bool = False
+    # Of a workbook: which other sheets were not read; empty where there are none.
+    sheets: str = ""
 
     def is_missing(self, row: Row, index: int) -> bool:
         """Whether a line of text ends before this cell. A workbook need not write the empty ones at a row's end."""
@@ -200,10 +209,13 @@ class Cells:
     # Whether the text ends without a line end, as one does that was cut short.
     is_cut: bool = False
     is_text: bool = False
+    # Of a workbook: which other sheets were not read; empty where there are none.
+    sheets: str = ""
 
     def sheet(self) -> Sheet:
-        sheet = _with_header(self.rows, self.notices)
-        sheet.source, sheet.is_text = self.source, self.is_text
+        with refused_with(self.sheets):
+            sheet = _with_header(self.rows, [*self.notices, *filter(None, [self.sheets])])
+        sheet.source, sheet.is_text, sheet.sheets = self.source, self.is_text, self.sheets
         if self.is_cut and len(sheet.rows[-1].cells) < len(sheet.header):
             sheet.cut_row = sheet.rows[-1].number
         return sheet
@@ -229,7 +241,8 @@ def read_cells(source: Source, name: str, packed: MutableSequence[bytes] | None 
                 _("The file is named %(suffix)s but is a workbook. Give it the name ending .xlsx, or save it as CSV."),
                 suffix=suffix,
             )
-        return Cells(*workbook.read(source.whole()))
+        rows, notices, said, sheets = workbook.read(source.whole())
+        return Cells(rows, notices, said, sheets=sheets)
     if suffix in (".xlsx", ".xlsm", ".xls"):
         raise UnusableFile(
             _(
@@ -324,7 +337,7 @@ class _Stream(io.RawIOBase):
 
 def _source(encoding: str, delimiter: str) -> str:
     """`delimiter` is empty where nothing of the text is split."""
-    encoding = {"utf-8-sig": "UTF-8", "cp1250": "Windows-1250"}.get(encoding, "UTF-16")
+    encoding = _ENCODING_NAMES.get(encoding, "UTF-16")
     if not delimiter:
         return _("CSV, %(encoding)s, one column") % {"encoding": encoding}
     names = {";": _("semicolons"), ",": _("commas"), "\t": _("tabs"), "|": _("vertical bars")}
@@ -333,7 +346,8 @@ def _source(encoding: str, delimiter: str) -> str:
 
 
 def encoding_of(source: Source) -> tuple[str, list[str]]:
-    """UTF-8 with or without a BOM, UTF-16, else Windows-1250, which is what Czech Excel writes; and notices."""
+    """UTF-8 with or without a BOM, UTF-16, else Windows-1250, which is what Czech Excel writes, or ISO-8859-2, as older
+    programs do; and notices."""
     if encoding := _utf16(source.head):
         try:
             if any("\0" in piece for piece in codecs.iterdecode(source, encoding)):
@@ -347,8 +361,9 @@ def encoding_of(source: Source) -> tuple[str, list[str]]:
         raise UnusableFile(
             _("The file begins as UTF-8 but holds letters of another encoding. Save it again as CSV UTF-8.")
         )
-    _refuse_damaged(source)
-    return "cp1250", [_("The file was read as Windows-1250; look whether accented letters are right.")]
+    encoding = _older_encoding(source)
+    said = _("The file was read as %(encoding)s; look whether accented letters are right.")
+    return encoding, [said % {"encoding": _ENCODING_NAMES[encoding]}]
 
 
 def _is_utf8(source: Source) -> bool:
@@ -369,21 +384,25 @@ def _decodes(decoder: codecs.IncrementalDecoder, piece: bytes, *, final: bool = 
     return True
 
 
-def _refuse_damaged(source: Source) -> None:
-    """What is not UTF-8 any more, and what is not Windows-1250 either."""
+def _older_encoding(source: Source) -> str:
+    """Raises UnusableFile for what is UTF-8 no more, and for what is not Windows-1250 either."""
     decoder = codecs.getincrementaldecoder("cp1250")()
-    is_ours, letters, pairs, before = True, 0, 0, b""
+    is_ours, may_be_iso, has_iso_letter, count, pairs, before = True, True, False, 0, 0, b""
     for piece in source:
         is_ours = is_ours and _decodes(decoder, piece)
-        letters += len(piece.translate(None, _ASCII))
-        pairs += _UTF8_PAIR.subn(b"", before + piece)[1]
+        letters, joined = piece.translate(None, _ASCII), before + piece
+        may_be_iso = may_be_iso and not _BEYOND_ISO.search(letters)
+        has_iso_letter = has_iso_letter or bool(may_be_iso and _ISO_LETTER.search(joined))
+        count += len(letters)
+        pairs += _UTF8_PAIR.subn(b"", joined)[1]
         before = piece[-1:]
-    if pairs > letters // 4:
+    if pairs > count // 4:
         raise UnusableFile(
             _("The file is UTF-8 text with damaged letters in it. Save it again as CSV UTF-8, without joining files.")
         )
     if not is_ours:
         raise UnusableFile(_("The letters of the file are neither UTF-8 nor Windows-1250. Save it again as CSV UTF-8."))
+    return "iso8859-2" if may_be_iso and has_iso_letter else "cp1250"
 
 
 def _not_text() -> str:

@@ -13,7 +13,7 @@ from django.utils import timezone, translation
 from django.utils.translation import gettext_lazy as _
 
 from crm import jobs
-from crm.audit.undo import undone_by
+from crm.audit.undo import undone
 from crm.choices import ImportPart, ImportState, QueueName, RunState
 from crm.exceptions import CrmError, NotAllowed
 from crm.imports import apart, conflicts, mappings, older_crm, older_file, pieces, preview
@@ -24,7 +24,8 @@ from crm.imports.older_crm import OlderPlan
 from crm.imports.plans import Outcome, Plan, problems_json, sha256
 from crm.imports.problems import DUPLICATE, RowProblem, UnusableFile
 from crm.imports.reading import Sheet, read
-from crm.imports.writing import take_turn, unwatched, write
+from crm.imports.writing import take_turn, write
+from crm.jobs import unwatched
 from crm.models import Case, Client, ImportPiece, ImportRun, JobRun
 
 CHECK_JOB, WRITE_JOB = "check_import", "write_import"
@@ -169,10 +170,14 @@ def corrections_of(run: ImportRun) -> dict[int, dict[int, str]]:
     }
 
 
-def columns_of(run: ImportRun) -> tuple[str, list, dict[str, str]] | None:
-    """Of columns that a person may name: the file's kind, index, header and values of each, and what is said of them."""
+def columns_of(run: ImportRun) -> tuple[str, list, dict[str, str], list[str]] | None:
+    """Of columns that a person may name: the file's kind, index, header and values of each, what is said of them, and
+    which sheets were not read."""
     found = next(pieces.load_json(run, ImportPart.COLUMNS), None)
-    return (found[0], found[1], _mapping(run)) if found else None
+    if not found:
+        return None
+    kind, asked, *sheets = found
+    return kind, asked, _mapping(run), list(filter(None, sheets))
 
 
 def _json(text: str) -> dict:
@@ -237,7 +242,8 @@ def earlier(run: ImportRun) -> ImportRun | None:
     wrote = Q(created_count__gt=0) | Q(updated_count__gt=0)
     same = ImportRun.objects.filter(wrote, sha256=run.sha256, state=ImportState.DONE).exclude(pk=run.pk)
     found = list(same.order_by("-finished_at")[:MOST_EARLIER])
-    return next((each for each in found if not undone_by(each.operation_id)), found[0] if found else None)
+    again = undone([each.operation_id for each in found])
+    return next((each for each in found if each.operation_id not in again), found[0] if found else None)
 
 
 def may_import(user, model) -> bool:
@@ -358,16 +364,20 @@ def _checked(
 def _keep(run: ImportRun, found: Plan | OlderPlan | Layout, *, message: str = "") -> None:
     """What the preview shows, or the page of the columns. In the caller's transaction."""
     if isinstance(found, Layout):
-        pieces.store_json(run, ImportPart.COLUMNS, [[found.kind, found.asked]])
+        _keep_columns(run, found)
         run.state, run.message = ImportState.UPLOADED, ""
         run.save()
     else:
         _keep_plan(run, found, message)
 
 
+def _keep_columns(run: ImportRun, layout: Layout) -> None:
+    pieces.store_json(run, ImportPart.COLUMNS, [[layout.kind, layout.asked, layout.sheets]])
+
+
 def _keep_plan(run: ImportRun, plan: Plan | OlderPlan, message: str) -> None:
     if isinstance(plan, Plan) and plan.layout.asked:
-        pieces.store_json(run, ImportPart.COLUMNS, [[plan.layout.kind, plan.layout.asked]])
+        _keep_columns(run, plan.layout)
     index = preview.store(run, plan)
     run.rows, run.error_count = plan.rows, plan.errors
     run.created_count, run.updated_count, run.skipped_count = plan.created, plan.updated, plan.skipped

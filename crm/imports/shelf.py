@@ -79,8 +79,13 @@ class CellError(str):
     """`#REF!` and its like: what a spreadsheet shows where a formula failed. No column can hold it."""
 
 
+class Uncomputed(CellError):
+    """The text of a formula that no spreadsheet has computed yet, as programs write them."""
+
+
 _TYPES: dict[type, tuple[str, Callable]] = {
     CellError: ("error", str),
+    Uncomputed: ("formula", str),
     datetime.date: ("date", datetime.date.isoformat),
     datetime.datetime: ("datetime", datetime.datetime.isoformat),
     datetime.time: ("time", datetime.time.isoformat),
@@ -88,6 +93,7 @@ _TYPES: dict[type, tuple[str, Callable]] = {
 }
 _MADE_BY: dict[str, Callable] = {
     "error": CellError,
+    "formula": Uncomputed,
     "date": datetime.date.fromisoformat,
     "datetime": datetime.datetime.fromisoformat,
     "time": datetime.time.fromisoformat,

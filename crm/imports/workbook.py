@@ -19,8 +19,8 @@ from xml.etree import ElementTree
 import python_calamine
 from django.utils.translation import gettext as _
 
-from crm.imports.problems import UnusableFile
-from crm.imports.shelf import CellError, CellShelf
+from crm.imports.problems import UnusableFile, refused_with
+from crm.imports.shelf import CellError, CellShelf, Uncomputed
 from crm.spreadsheet import BESIDE_DATA
 
 MAX_ENTRIES = 1_000
@@ -42,6 +42,8 @@ LONGEST_CELL = 100_000
 MAX_INDEX_BYTES = 8 * 1024 * 1024
 _WORKBOOK, _RELATIONS = "xl/workbook.xml", "xl/_rels/workbook.xml.rels"
 
+# What a sheet is; of two the first of the higher kind is read.
+_BESIDE, _FILLED, _TABLE = 1, 2, 3
 _PIECE = 1 << 20
 _COMPOUND = bytes.fromhex("d0cf11e0a1b11ae1")
 # Letters of the column and number of the row, as nearly every program writes them, and as it could be written.
@@ -78,8 +80,9 @@ def compound_reason(content: bytes) -> str:
     return _("This is a workbook of the old .xls kind. Open it in Excel and save it as XLSX.")
 
 
-def read(content: bytes) -> tuple[CellShelf, list[str], str]:
-    """Rows of the first visible sheet that holds data, from A1 on, notices about the other sheets, and which sheet it was."""
+def read(content: bytes) -> tuple[CellShelf, list[str], str, str]:
+    """Rows of the first visible sheet that looks like a table, from A1 on; notices; which sheet it was; and which others
+    were not read, if there are any. Where none looks like one it is the first that holds anything."""
     parts = _look_through(content)
     places, begins_1904 = _sheet_places(content, parts)
     with _calamine_fails():
@@ -91,6 +94,22 @@ def read(content: bytes) -> tuple[CellShelf, list[str], str]:
             name, rows, others = _first_filled(_with_known_errors(content), places)
     if parts[places[name]].needs_a_look:
         rows = _put_back(rows, _lost_cells(content, places[name]))
+    sheets = _only(name, [other for other in others if other not in BESIDE_DATA])
+    with refused_with(sheets):
+        _refuse_long(rows)
+    notices = []
+    if begins_1904:
+        notices.append(_("The workbook counts its days from 1904; look whether the dates are right."))
+    return rows, notices, _("XLSX, sheet “%(sheet)s”") % {"sheet": name}, sheets
+
+
+def _only(name: str, others: list[str]) -> str:
+    if not others:
+        return ""
+    return _("Only the sheet %(read)s was read, not %(others)s.") % {"read": name, "others": ", ".join(others)[:300]}
+
+
+def _refuse_long(rows: CellShelf) -> None:
     for number, cells in enumerate(rows, start=1):
         if any(isinstance(cell, str) and len(cell) > LONGEST_CELL for cell in cells):
             raise UnusableFile(
@@ -98,18 +117,10 @@ def read(content: bytes) -> tuple[CellShelf, list[str], str]:
                 row=number,
                 limit=LONGEST_CELL,
             )
-    notices = []
-    if begins_1904:
-        notices.append(_("The workbook counts its days from 1904; look whether the dates are right."))
-    if others := [other for other in others if other not in BESIDE_DATA]:
-        notices.append(
-            _("Only the sheet %(read)s was read, not %(others)s.") % {"read": name, "others": ", ".join(others)[:300]}
-        )
-    return rows, notices, _("XLSX, sheet “%(sheet)s”") % {"sheet": name}
 
 
-def _put_back(rows: CellShelf, lost: dict[tuple[int, int], str]) -> CellShelf:
-    by_row: dict[int, dict[int, str]] = {}
+def _put_back(rows: CellShelf, lost: dict[tuple[int, int], CellError]) -> CellShelf:
+    by_row: dict[int, dict[int, CellError]] = {}
     for (row, column), value in lost.items():
         by_row.setdefault(row, {})[column] = value
     whole = CellShelf()
@@ -151,19 +162,33 @@ def _first_filled(content: bytes, places: dict[str, str]) -> tuple[str, CellShel
             and sheet.typ == python_calamine.SheetTypeEnum.WorkSheet
             and sheet.name in places
         ]
-        chosen, filled = None, []
+        chosen, best, filled = None, 0, []
         for name in visible:
             sheet = book.get_sheet_by_name(name)
             if sheet.end is not None:
                 filled.append(name)
-                if chosen is None or (chosen.name in BESIDE_DATA and name not in BESIDE_DATA):
-                    chosen = sheet
+                if best < _TABLE and (rank := _rank(sheet)) > best:
+                    chosen, best = sheet, rank
         if chosen is None:
             raise UnusableFile(_("The workbook has no visible sheet with anything in it."))
         rows, before = CellShelf(), [""] * chosen.start[1]
         for cells in chosen.iter_rows():  # from the first row on, but from the first filled column
             rows.add(before + cells)
     return chosen.name, rows, [name for name in filled if name != chosen.name]
+
+
+def _rank(sheet: python_calamine.CalamineSheet) -> int:
+    """How likely the rows of clients are there: a table has a row with two cells and another one below it, where a cover
+    has a title."""
+    if sheet.name in BESIDE_DATA:
+        return _BESIDE
+    is_wide = False
+    for cells in sheet.iter_rows():
+        count = sum(not isinstance(cell, str) or bool(cell.strip()) for cell in cells)
+        if is_wide and count:
+            return _TABLE
+        is_wide = is_wide or count > 1
+    return _FILLED
 
 
 def _damaged() -> str:
@@ -407,8 +432,8 @@ def _with_known_errors(content: bytes) -> bytes:
     return target.getvalue()
 
 
-def _lost_cells(content: bytes, path: str) -> dict[tuple[int, int], str]:
-    """(row, column) from 0 -> text of the cells that calamine leaves out: errors, and formulas without a result."""
+def _lost_cells(content: bytes, path: str) -> dict[tuple[int, int], CellError]:
+    """(row, column) from 0 -> the cells that calamine leaves out: errors, and formulas without a result."""
     found, row, column, rows = {}, -1, -1, None
     with _parsed_xml(), _opened(content, path) as xml:
         for event, element in ElementTree.iterparse(xml, events=("start", "end")):  # noqa: S314 DTDs are refused
@@ -425,7 +450,7 @@ def _lost_cells(content: bytes, path: str) -> dict[tuple[int, int], str]:
                     found[row, column] = CellError(parts.get("v") or "#ERROR!")
                 elif "f" in parts and not parts.get("v") and element.get("t") != "str":
                     # A `str` without text is a formula whose result is an empty text; that one was computed.
-                    found[row, column] = f"={parts['f']}"
+                    found[row, column] = Uncomputed(f"={parts['f']}")
             elif event == "end" and tag == "row" and rows is not None:
                 rows.clear()
     return found

@@ -3,10 +3,10 @@ history and search tokens; the number of queries follows the batches, not the ro
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 
-from django.db import connection, transaction
+from django.db import connection, models, transaction
 from django.db.models import Count, Max
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -16,11 +16,21 @@ from crm.choices import AuditKind, NoticeKind, RunState, Source
 from crm.imports.drafts import Draft, beginnings
 from crm.imports.plans import Item, Outcome, Plan, problems_json
 from crm.imports.problems import RowProblem
+from crm.jobs import unwatched
 from crm.models import Case, CaseStep, Client, ImportRun, SearchToken, Step, operation
 from crm.models.base import give_references
-from crm.models.bulk import insert_columns, refresh_statistics, reserve_keys, update_rows
+from crm.models.bulk import (
+    ahead,
+    insert_columns,
+    insert_stored,
+    refresh_statistics,
+    reserve_keys,
+    stored_columns,
+    update_rows,
+)
 from crm.models.cases import REFERENCE_PREFIX as CASE_PREFIX
 from crm.models.clients import REFERENCE_PREFIX as CLIENT_PREFIX
+from crm.models.clients import tokens_of
 from crm.models.history import CHANGED, CREATED, enter, record
 from crm.models.operations import current_operation, history_operation_id
 from crm.models.steps import LENDER_SELECTION
@@ -32,10 +42,6 @@ MANY = 1000
 _TABLES = [Client, Case, CaseStep, SearchToken, *(each.history.model for each in (Client, Case, CaseStep))]
 # Any number that no other part of the office locks.
 ADVISORY_LOCK = 20_260_302
-
-
-def unwatched(done: int, total: int) -> None:
-    """The progress that nobody follows."""
 
 
 def write(
@@ -140,27 +146,58 @@ class Written:
     stand_in_id: int | None = None
 
 
+class _Batch:
+    """New records, as far as they can be made without the database: another thread makes the next ones meanwhile."""
+
+    def __init__(self, items: Iterable):
+        self.items = [(item.client, item.case, item.lender_text) for item in items]
+        self.clients = _Ready(Client, [owner for owner, _case, _text in self.items if owner.pk is None])
+        self.cases = _Ready(Case, [case for _owner, case, _text in self.items if case is not None])
+        self.tokens = tokens_of(self.clients.drafts)
+
+
+class _Ready:
+    """Drafts with their columns as the database stores them; what only the database knows still says what it begins with."""
+
+    def __init__(self, model: type[models.Model], drafts: list[Draft]):
+        self.model, self.drafts = model, drafts
+        given = [draft.given for draft in drafts]
+        columns = {name: [each.get(name, first) for each in given] for name, first in beginnings(model).items()}
+        self.columns = stored_columns(model, columns)
+
+    def insert(self, prefix: str, now, **known: list) -> None:
+        """`known` by now, beside keys and numbers, is more of the columns."""
+        if not self.drafts:
+            return
+        numbered = [_Numbered() for _draft in self.drafts]
+        give_references(prefix, numbered)
+        for draft, key in zip(self.drafts, reserve_keys(self.model, len(self.drafts)), strict=True):
+            draft.pk = key
+        known |= {"id": [draft.pk for draft in self.drafts], "reference": [each.reference for each in numbered]}
+        known |= dict.fromkeys(("created_at", "updated_at"), [now] * len(self.drafts))
+        insert_stored(self.model, self.columns | stored_columns(self.model, known))
+        _record(self.model, self.drafts)
+
+
 def _create(items: Iterable, *, now, written: Callable[[int], None]) -> tuple[list[Written], list[Written]]:
     """The new clients and cases; their history, tokens and steps with them."""
     starts, done = _Beginnings(), 0
     first: dict[tuple, Written] = {}
     clients: list[Written] = []
     cases: list[Written] = []
-    for batch in itertools.batched(items, CREATED_AT_ONCE):
-        owners = [item.client for item in batch]
-        new = [owner for owner in owners if owner.pk is None]
-        _insert(CLIENT_PREFIX, new, now)
-        SearchToken.objects.add(new)
+    for batch in ahead(map(_Batch, itertools.batched(items, CREATED_AT_ONCE))):
+        new = batch.clients.drafts
+        batch.clients.insert(CLIENT_PREFIX, now)
+        SearchToken.objects.insert([draft.pk for draft in new], batch.tokens)
         clients += [first.setdefault((Client,), Written(draft.pk)) for draft in new]
-        pairs = [(item, item.case, owner) for item, owner in zip(batch, owners, strict=True)]
-        of_cases = [(item, case) for item, case, owner in pairs if case is not None]
-        for _item, case, owner in pairs:
-            if case is not None:
-                case.given = case.given | {"client_id": owner.pk} | starts.stored(case)
-        _insert(CASE_PREFIX, [case for _item, case in of_cases], now)
-        cases += [_first_of_his(first, case) for _item, case in of_cases]
-        _insert_steps([starts.steps(case, item.lender_text) for item, case in of_cases])
-        done += len(batch)
+        of_cases = [(owner, case, text) for owner, case, text in batch.items if case is not None]
+        known = {"client_id": [owner.pk for owner, _case, _text in of_cases]}
+        settled = [starts.of(case).stored for _owner, case, _text in of_cases]
+        known |= {name: [each[name] for each in settled] for name in workflow.STORED}
+        batch.cases.insert(CASE_PREFIX, now, **known)
+        cases += [_first_of_his(first, case) for _owner, case, _text in of_cases]
+        starts.insert_steps([(case, text) for _owner, case, text in of_cases])
+        done += len(batch.items)
         written(done)
     return clients, cases
 
@@ -175,21 +212,6 @@ class _Numbered:
     reference: str = ""
 
 
-def _insert(prefix: str, drafts: list[Draft], now) -> None:
-    if not drafts:
-        return
-    model = drafts[0].model
-    numbered = [_Numbered() for _draft in drafts]
-    give_references(prefix, numbered)
-    for draft, key, number in zip(drafts, reserve_keys(model, len(drafts)), numbered, strict=True):
-        draft.pk = key
-        draft.given = draft.given | {"id": key, "reference": number.reference, "created_at": now, "updated_at": now}
-    given = [draft.given for draft in drafts]
-    columns = {name: [each.get(name, first) for each in given] for name, first in beginnings(model).items()}
-    insert_columns(model, columns)
-    _record(model, drafts)
-
-
 def _record(model, drafts: list[Draft]) -> None:
     """At once, but for those that have a reason of their own."""
     reasons: dict[str, list[int]] = {}
@@ -202,47 +224,54 @@ def _record(model, drafts: list[Draft]) -> None:
             record(model, keys, CREATED)
 
 
-def _insert_steps(of_cases: Iterable[Iterable[tuple]]) -> None:
-    rows = list(itertools.chain.from_iterable(of_cases))
-    if not rows:
-        return
-    keys = list(reserve_keys(CaseStep, len(rows)))
-    insert_columns(CaseStep, {"id": keys} | dict(zip(STEP_COLUMNS, zip(*rows, strict=True), strict=True)))
-    record(CaseStep, keys, CREATED)
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Beginning:
+    """What the workflow makes of a new case: its stored values, and columns of its steps. A lender's text is noted at one."""
 
+    stored: dict[str, object]
+    steps: dict[str, list]
+    noted: int
 
-STEP_COLUMNS = ("case_id", "step_id", "deadline", "state", "note", "completed_on", "completed_by_id")
+    @property
+    def count(self) -> int:
+        return len(self.steps["step_id"])
 
 
 class _Beginnings:
-    """What the workflow makes of a new case, found out once for each day of opening and status."""
+    """Found out once for each day of opening and status."""
 
     def __init__(self):
         self.catalogue = list(Step.objects.filter(is_active=True))
-        self.found: dict[tuple, tuple[Case, list[CaseStep]]] = {}
+        self.found: dict[tuple, _Beginning] = {}
 
-    def of(self, case: Draft) -> tuple[Case, list[CaseStep]]:
+    def of(self, case: Draft) -> _Beginning:
         key = (case.opened_on, case.status)
         if key not in self.found:
             model = Case(opened_on=case.opened_on, status=case.status)
             steps = workflow.plan_steps(model, self.catalogue)
             workflow.settle(model, steps)
-            self.found[key] = model, steps
+            stored = {name: getattr(model, name) for name in workflow.STORED}
+            columns = {name: [getattr(step, name) for step in steps] for name in ("step_id", "deadline", "state")}
+            codes = [step.step.code for step in steps]
+            noted = codes.index(LENDER_SELECTION) if LENDER_SELECTION in codes else 0
+            self.found[key] = _Beginning(stored, columns, noted)
         return self.found[key]
 
-    def stored(self, case: Draft) -> dict[str, object]:
-        model, _steps = self.of(case)
-        return {name: getattr(model, name) for name in workflow.STORED}
-
-    def steps(self, case: Draft, lender_text: str) -> Iterator[tuple]:
-        """In the order of STEP_COLUMNS."""
-        _model, steps = self.of(case)
-        noted = None
-        if lender_text and steps:
-            noted = next((step for step in steps if step.step.code == LENDER_SELECTION), steps[0])
-        for step in steps:
-            note = lender_text if step is noted else ""
-            yield case.pk, step.step_id, step.deadline, step.state, note, None, None
+    def insert_steps(self, cases: list[tuple[Draft, str]]) -> None:
+        columns: dict[str, list] = {"case_id": [], "note": [], "step_id": [], "deadline": [], "state": []}
+        for case, lender_text in cases:
+            begun = self.of(case)
+            columns["case_id"] += [case.pk] * begun.count
+            for name, values in begun.steps.items():
+                columns[name] += values
+            notes = [""] * begun.count
+            if lender_text and notes:
+                notes[begun.noted] = lender_text
+            columns["note"] += notes
+        if count := len(columns["case_id"]):
+            keys = reserve_keys(CaseStep, count)
+            insert_columns(CaseStep, {"id": keys} | columns)
+            record(CaseStep, keys, CREATED)
 
 
 def _advisers(cases: list[Case]) -> dict[int, list[Case]]:

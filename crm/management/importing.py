@@ -4,12 +4,12 @@ the exit code what became of it. A command names its service and its words."""
 from pathlib import Path
 
 from django.core.management.base import BaseCommand
-from django.db import OperationalError, ProgrammingError
 from django.utils.translation import gettext as _
 
 from crm.exports import given_back
 from crm.imports import UnusableFile
 from crm.imports.reading import too_large
+from crm.management import unmigrated
 
 UNUSABLE, SOME_REFUSED = 1, 2
 
@@ -55,10 +55,8 @@ class ImportCommand(BaseCommand):
             plan = self.run(file, errors, options, dry_run=dry_run)
         except (UnusableFile, OSError) as error:
             self.leave(f"{file}: {error}", error)
-        except (OperationalError, ProgrammingError) as error:
-            reason = str(error).partition("\n")[0]
-            said = _("The database cannot be used (%(reason)s). Was “manage.py migrate” run? Nothing was written.")
-            self.leave(said % {"reason": reason}, error)
+        except unmigrated.ERRORS as error:
+            self.leave(unmigrated.said_of(error), error)
         for said in [*self.notices(plan), *plan.problems]:
             self.stdout.write(str(said))
         self.stdout.write(plan.summary_line())

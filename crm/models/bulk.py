@@ -9,6 +9,7 @@ import decimal
 import itertools
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from django.db import connection, models
 
@@ -65,7 +66,26 @@ def stored(model: type[models.Model], names: list[str]) -> Callable[[str, object
 def insert_columns(model: type[models.Model], columns: dict[str, Sequence]) -> None:
     """Plain values by attribute name, a list for each column, all of one length. What is to be encrypted is encrypted
     together, which is three times as fast as one by one."""
-    insert_rows(model, list(columns), zip(*(_stored_column(model, *each) for each in columns.items()), strict=True))
+    insert_stored(model, stored_columns(model, columns))
+
+
+def insert_stored(model: type[models.Model], columns: dict[str, Sequence]) -> None:
+    """As `insert_columns`, of what `stored_columns` made."""
+    insert_rows(model, list(columns), zip(*columns.values(), strict=True))
+
+
+def stored_columns(model: type[models.Model], columns: dict[str, Sequence]) -> dict[str, Sequence]:
+    return {name: _stored_column(model, name, values) for name, values in columns.items()}
+
+
+def ahead[T](made: Iterator[T]) -> Iterator[T]:
+    """The next one is made in a thread while this one is worked on: one side waits for the database, the other needs the
+    processor. None ends it."""
+    with ThreadPoolExecutor(1) as maker:
+        waits = maker.submit(next, made, None)
+        while (one := waits.result()) is not None:
+            waits = maker.submit(next, made, None)
+            yield one
 
 
 def update_rows(model: type[models.Model], rows: Mapping[object, Mapping[str, object]]) -> None:
@@ -134,17 +154,21 @@ def _stored_column(model: type[models.Model], name: str, values: Sequence) -> Se
     return [convert(name, value) for value in values]
 
 
-def reserve_keys(model: type[models.Model], count: int) -> Iterator[int]:
-    """Primary keys for rows about to be written. Inside a transaction: SQLite's write lock is what keeps them ours."""
+def reserve_keys(model: type[models.Model], count: int) -> Sequence[int]:
+    """Primary keys for rows about to be written, as a range where nobody took any in between. Inside a transaction: SQLite's
+    write lock is what keeps them ours."""
     table = model._meta.db_table
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute(
-                "SELECT nextval(pg_get_serial_sequence(%s, %s)) FROM generate_series(1, %s)",
-                [connection.ops.quote_name(table), model._meta.pk.column, count],
+                "SELECT min(key), max(key), CASE WHEN max(key) - min(key) >= %s THEN array_agg(key ORDER BY key) END "
+                "FROM (SELECT nextval(name) FROM (SELECT pg_get_serial_sequence(%s, %s)::regclass OFFSET 0) AS found (name), "
+                "generate_series(1, %s)) AS given (key)",
+                [count, connection.ops.quote_name(table), model._meta.pk.column, count],
             )
-            return iter([key for (key,) in cursor.fetchall()])
+            first, last, keys = cursor.fetchone()
+            return keys or (range(first, last + 1) if count else ())
         cursor.execute("SELECT seq FROM sqlite_sequence WHERE name = %s", [table])
         found = cursor.fetchone()
         first = (found[0] if found else 0) + 1
-        return iter(range(first, first + count))
+        return range(first, first + count)

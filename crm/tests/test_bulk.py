@@ -83,6 +83,23 @@ def test_amounts_and_dates_come_back_as_they_were_given():
     assert Property.objects.values_list(*names[4:]).get() == values[4:]
 
 
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite's write lock leaves no gaps")
+def test_keys_that_somebody_took_in_between_are_not_among_the_reserved_ones():
+    with transaction.atomic():
+        taken = factories.make_lender("První").pk
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER SEQUENCE crm_lender_id_seq INCREMENT BY 2")
+        assert list(bulk.reserve_keys(Lender, 3)) == [taken + 2, taken + 4, taken + 6]
+        transaction.set_rollback(True)
+
+
+def test_reserving_no_keys_takes_none():
+    first = factories.make_lender("První")
+    with transaction.atomic():
+        assert not bulk.reserve_keys(Lender, 0)
+    assert factories.make_lender("Další").pk == first.pk + 1
+
+
 def test_columns_are_stored_as_rows_would_be():
     case = factories.make_case()
     columns = {

@@ -271,6 +271,17 @@ def test_anothers_is_not_found_and_whoever_sees_all_may_pause_it_alone(browse, a
     assert (schedule.is_paused, schedule.day, schedule.user) == (True, 1, adviser)
 
 
+def test_who_may_no_longer_export_its_columns_may_pause_it_and_not_let_it_go_on(browse, manager):
+    schedule = make(manager, columns=("birth_number",), reason="Insurance")
+    manager.groups.get().permissions.remove(Permission.objects.get(codename="export_sensitive"))
+    page, browser = reverse("admin:crm_exportschedule_change", args=[schedule.pk]), browse(manager)
+    for paused in ({"is_paused": "on"}, {}):
+        typed = given(schedule.preset, reason="Insurance", _versions=browser.get(page).context["versions"], **paused)
+        browser.post(page, typed)
+        schedule.refresh_from_db()
+        assert schedule.is_paused
+
+
 @pytest.mark.parametrize("role", [roles.ASSISTANT, roles.AUDITOR])
 def test_it_is_for_who_exports(browse, db, role):
     assert browse(factories.make_user(role)).get(LIST).status_code == 403

@@ -1,12 +1,14 @@
 """Columns that nobody knows: asked for, remembered for one person, forgotten."""
 
 import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 
 from crm import imports
-from crm.models import Client
+from crm.models import Client, ImportRun
 from crm.tests import factories
 from crm.tests.admin.importing import UNKNOWN, UPLOAD, database_dump, paste, url
+from crm.tests.imports.workbooks import xlsx
 
 
 def test_columns_that_nobody_knows_are_asked_for_and_remembered(browse, manager):
@@ -39,6 +41,30 @@ def test_a_file_without_a_known_column_of_names_is_asked_for_it(browse, manager)
     assert "No column holds the clients" in page.content.decode()
     page = browser.post(url("import_columns", run), {"column-0": "client.full_name"}, follow=True)
     assert page.context["rows"][0].who == "Jana Bílá"
+
+
+def test_the_other_sheets_of_a_workbook_are_said_where_its_columns_are_named_and_where_it_is_refused(browse, manager):
+    said = "Only the sheet Sheet was read, not Další."
+    content = xlsx(["Zákazník", "Obec"], ["Jana Bílá", "Brno"], sheets={"Další": [["x"]]})
+    browser = browse(manager)
+    answer = browser.post(UPLOAD, {"file": SimpleUploadedFile("x.xlsx", content)}, follow=True)
+    assert said in answer.content.decode()
+    columns_url = url("import_columns", ImportRun.objects.latest("pk"))
+    page = browser.post(columns_url, {"column-0": "", "column-1": ""}, follow=True).content.decode()
+    assert "No column holds the clients" in page and said in page
+    page = browser.post(columns_url, {"column-0": "client.full_name", "column-1": ""}, follow=True)
+    assert said in page.context["notices"]
+
+
+def test_of_very_many_columns_the_first_hundred_are_asked_for_and_the_others_are_told(browse, manager):
+    browser = browse(manager)
+    header = ["full name", *(f"Sloupec {number}" for number in range(990))]
+    _preview, run = paste(browser, "\r\n".join("\t".join(row) for row in (header, ["Jana Bílá", *["x"] * 990])))
+    page = browser.get(url("import_columns", run))
+    assert (len(page.context["lines"]), len(page.content) < 1_000_000) == (100, True)
+    page = browser.post(url("import_columns", run), {f"column-{number}": "" for number in range(1, 101)}, follow=True)
+    assert page.context["rows"][0].who == "Jana Bílá"
+    assert "Sloupec 500" in page.content.decode()
 
 
 def test_two_columns_cannot_hold_one_field(browse, manager):

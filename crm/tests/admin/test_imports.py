@@ -18,7 +18,7 @@ from django.utils import timezone
 from crm import imports, roles, values
 from crm.admin import import_runs
 from crm.admin import imports as pages
-from crm.audit import undo
+from crm.audit import undo, undo_runs
 from crm.choices import RunState
 from crm.imports import runs
 from crm.models import AuditEntry, Case, Client, ImportRun, User
@@ -458,6 +458,17 @@ def test_the_list_of_imports_leads_to_result_operation_and_undo(browse, manager)
     page = browser.get(reverse("admin:crm_importrun_change", args=[run.pk])).content.decode()
     assert reverse("admin:crm_operation", args=[run.operation_id]) in page
     assert reverse("admin:crm_operation_undo", args=[run.operation_id]) in page
+
+
+def test_a_result_says_that_its_import_is_being_undone(browse, manager):
+    factories.make_catalogue()
+    browser = browse(manager)
+    browser.post(upload(browser, GOOD), {"mode": "good"})
+    run = ImportRun.objects.get()
+    assert "Undo the import" in browser.get(url("import_result", run)).content.decode()
+    undo_runs.order(run.operation_id, manager)
+    page = browser.get(url("import_result", run)).content.decode()
+    assert "Is being undone in the background" in page and "Undo the import" not in page
 
 
 def test_who_sees_all_imports_but_imports_nothing_finds_no_link_to_their_pages(browse, manager):

@@ -16,7 +16,7 @@ from django.utils import translation
 from crm import catalogue, imports, jobs, tasks
 from crm.imports import apart, reading, runs, scratch
 from crm.imports.problems import UnusableFile
-from crm.imports.shelf import CellError
+from crm.imports.shelf import CellError, Uncomputed
 from crm.models import ImportRun, User
 from crm.tests.imports.corpus import CORPUS, MEGABYTE
 from crm.tests.imports.workbooks import NINE, csv, with_sheet, xlsx
@@ -51,7 +51,7 @@ def same(one: reading.Sheet, other: reading.Sheet) -> bool:
     cells = [[row.cells for row in sheet.rows] for sheet in (one, other)]
     kinds = [[type(cell) for row in rows for cell in row] for rows in cells]
     rest = [
-        (sheet.header, [row.number for row in sheet.rows], sheet.notices, sheet.source, sheet.cut_row)
+        (sheet.header, [row.number for row in sheet.rows], sheet.notices, sheet.source, sheet.cut_row, sheet.sheets)
         for sheet in (one, other)
     ]
     return repr(cells[0]) == repr(cells[1]) and kinds[0] == kinds[1] and rest[0] == rest[1]
@@ -64,7 +64,7 @@ def test_a_text_of_many_blocks_is_what_it_is_here():
     assert apart.read(lambda: pieces(content), "x.csv").cut_row == 1204
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1250"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1250", "iso8859-2"])
 def test_letters_are_found_out_over_all_pieces(encoding):
     rows = [["Alice", "1.2.2025"]] * 1_500 + [["Žaneta", "2.2.2025"]]
     content = csv(*rows, header=["jmeno", "datum"], encoding=encoding)
@@ -77,13 +77,16 @@ def test_a_workbook_keeps_the_types_of_its_cells():
         NINE, ("Alice", datetime.date(2025, 5, 28), None, 1.5, True, "=TODAY()", *moments), sheets={"Další": [["x"]]}
     )
     found = apart.read(lambda: pieces(content), "x.xlsx")
-    assert same(found, reading.read(content, "x.xlsx")) and found.notices
+    assert same(found, reading.read(content, "x.xlsx")) and found.sheets
 
 
 def test_an_error_cell_stays_one():
-    rows = b'<row r="1"><c r="A1" t="inlineStr"><is><t>jmeno</t></is></c></row><row r="2"><c r="A2" t="e"><v>#REF!</v></c></row>'
+    rows = (
+        b'<row r="1"><c r="A1" t="inlineStr"><is><t>jmeno</t></is></c></row>'
+        b'<row r="2"><c r="A2" t="e"><v>#REF!</v></c><c r="B2"><f>1+1</f></c></row>'
+    )
     found = apart.read(lambda: [with_sheet(xlsx(NINE), rows)], "x.xlsx")
-    assert [type(cell) for row in found.rows for cell in row.cells] == [CellError]
+    assert [type(cell) for row in found.rows for cell in row.cells] == [CellError, Uncomputed]
 
 
 @pytest.mark.parametrize("title", NASTIEST)

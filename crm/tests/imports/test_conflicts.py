@@ -72,6 +72,15 @@ def test_what_both_changed_is_told_with_all_three_values_and_not_written(alice):
     assert not plan.problems[0].is_error
 
 
+@pytest.mark.parametrize("text", ["E1-abc", "1.2", "E-5", "v3"])
+def test_a_version_that_is_none_is_refused_and_nothing_of_its_row_is_written(alice, text):
+    change(alice, email="office@example.com")
+    plan = load(HEADER, [alice.reference, "Alice", "file@example.com", "Praha", text])
+    alice.refresh_from_db()
+    assert (alice.email, alice.city, plan.errors) == ("office@example.com", "Brno", 1)
+    assert ("Row version", text) in [(each.column, each.value) for each in plan.problems]
+
+
 def test_a_row_of_the_newest_version_and_one_without_a_version_change_what_they_say(alice):
     bob = make_client("Bob", email="bob@example.com")
     old = version(bob)

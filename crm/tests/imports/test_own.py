@@ -16,7 +16,7 @@ from crm.encryption import encrypt_str
 from crm.models import Case, CaseStep, Client, User
 from crm.models.steps import LENDER_SELECTION
 from crm.tests.factories import make_case, make_catalogue, make_client, make_lender, make_user
-from crm.tests.imports.workbooks import csv
+from crm.tests.imports.workbooks import csv, xlsx
 
 TODAY = datetime.date(2026, 3, 2)
 SAMPLES = Path(__file__).parent / "samples"
@@ -437,3 +437,14 @@ def test_a_bad_cell_hides_nothing_else_of_a_new_case():
     assert [(each.row, each.column) for each in plan.problems] == [
         (2, "loan_amount_czk"), (2, "rejection_reason"), (3, "decided_on"), (4, "status"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("stored", ["Brno", '="Pra"&"ha"'])
+def test_a_formula_without_a_result_is_an_error_of_its_cell(stored):
+    """Also where its text is what is stored; its row is given back without it, so that it is refused again."""
+    client = make_client(city=stored)
+    plan = check(xlsx(["Reference", "City"], [client.reference, '="Pra"&"ha"']), "xlsx")
+    [problem] = plan.problems
+    assert (problem.column, problem.value, problem.is_error) == ("City", '="Pra"&"ha"', True)
+    assert "formula without a result" in problem.reason and not plan.items
+    assert check(plan.errors_file()).errors == 1

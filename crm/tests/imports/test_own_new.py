@@ -2,7 +2,9 @@
 
 import pytest
 
-from crm.models import Client
+from crm import search
+from crm.imports import writing
+from crm.models import Case, CaseStep, Client
 from crm.tests.factories import make_case, make_catalogue, make_client
 from crm.tests.imports.test_own import load
 
@@ -79,3 +81,24 @@ def test_a_bad_case_row_repeated_is_bad_twice():
     client = make_client("Alice")
     row = ["", client.reference, "31.2.2025"]
     assert load(["reference", "client", "opened on"], row, row).errors == 2
+
+
+@pytest.mark.parametrize("at_once", [2, 100])
+def test_each_new_case_is_its_clients_however_many_are_written_at_once(monkeypatch, at_once):
+    monkeypatch.setattr(writing, "CREATED_AT_ONCE", at_once)
+    people = [f"Klient {letter}" for letter in "ABCDEFG"]
+    rows = [["", name, f"{name[-1]}@example.com", "", "1.2.2026", f"dům, {name}"] for name in people]
+    rows[3:3] = [[make_client("Alice").reference, "Alice", "", "", "1.2.2026", "dům, Alice"]]
+    rows[5][3:] = [""] * 3
+    plan = load(["reference", "full_name", "email", "case.reference", "case.opened_on", "case.loan_purpose"], *rows)
+    assert (plan.created, plan.errors) == (8, 0)
+    cases = Case.objects.select_related("client")
+    assert [case.loan_purpose for case in cases] == [f"dům, {case.client.full_name}" for case in cases]
+    assert {case.client.full_name for case in cases} == {"Alice", *people} - {"Klient E"}
+    steps = CaseStep.objects.filter(case__in=cases).count()
+    assert steps == CaseStep.history.count() == 7 * len(cases[0].steps.all())
+    assert Case.history.count() == 7 and Client.history.count() == 8
+    for name in people:
+        [token] = search.tokens({"email": f"{name[-1]}@example.com"})
+        found = Client.objects.get(search_tokens__kind=token[0], search_tokens__digest=token[1])
+        assert found.full_name == name

@@ -15,15 +15,36 @@ HEADER = "jmeno;datum\r\n"
 BOOK = xlsx(NINE, ("Alice Nová", datetime.date(2025, 1, 2)))
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1250", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1250", "iso8859-2", "utf-16", "utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("delimiter", [";", ",", "\t", "|"])
 def test_encoding_and_delimiter_are_found(encoding, delimiter):
     sheet = read(csv(["Žaneta Čížková", "1.2.2025"], header=["jmeno", "datum"], delimiter=delimiter, encoding=encoding))
     assert (sheet.header, sheet.rows[0].cells) == (["jmeno", "datum"], ["Žaneta Čížková", "1.2.2025"])
 
 
-def test_a_guess_at_the_encoding_is_told():
-    assert read(csv(["Žaneta"], encoding="cp1250")).notices and not read(csv(["Žaneta"])).notices
+@pytest.mark.parametrize(("encoding", "name"), [("cp1250", "Windows-1250"), ("iso8859-2", "ISO-8859-2")])
+def test_a_guess_at_the_encoding_is_told(encoding, name):
+    [notice] = read(csv(["Žaneta"], encoding=encoding)).notices
+    assert name in notice and not read(csv(["Žaneta"])).notices
+
+
+@pytest.mark.parametrize(
+    "name", ["Žaneta", "Šťastná", "ŽIŽKA", "LUKÁŠ", "Tomáš", "Aleš", "Zhouť", "šíp", "Ťuhýk", "Ánaš"]
+)
+def test_one_letter_is_enough_to_know_iso_8859_2(name):
+    assert read(csv([name, "Á"], encoding="iso8859-2")).rows[0].cells[0] == name
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ("©Alfa »Beta", "Žaneta"), ("©Alfa", "ťuk"), ("®Alfa", "„Beta“"), ("«Á", "–"), ("Alfa® ©", "Áňa"), ("»Alfa«", "Áňa"),
+        ("© 2026", "Áňa"), ("ľuľ", "Áňa"),
+    ],
+)  # fmt: skip
+def test_signs_of_windows_1250_are_no_letters_of_iso_8859_2(cells):
+    sheet = read(csv(cells, encoding="cp1250"))
+    assert (tuple(sheet.rows[0].cells), sheet.source) == (cells, "CSV, Windows-1250, separated by semicolons")
 
 
 @pytest.mark.parametrize(
@@ -34,6 +55,7 @@ def test_a_guess_at_the_encoding_is_told():
         ("utf-16", "\t", "CSV, UTF-16, separated by tabs"),
         ("utf-16-be", "|", "CSV, UTF-16, separated by vertical bars"),
         ("cp1250", ";", "CSV, Windows-1250, separated by semicolons"),
+        ("iso8859-2", ";", "CSV, ISO-8859-2, separated by semicolons"),
     ],
 )
 def test_encoding_and_delimiter_are_said(encoding, delimiter, said):
@@ -110,13 +132,49 @@ def test_a_sheet_that_starts_lower_keeps_its_row_numbers():
     assert (sheet.header[0], sheet.rows[0].number) == ("jmeno", 4)
 
 
+@pytest.mark.parametrize(
+    "cover", [[("Seznam klientů 2026",)], [("Seznam klientů 2026",), ("vypracoval: Marek",)], [(), ("", "Seznam")]]
+)
+def test_a_cover_page_is_passed_over(cover):
+    sheet = read(xlsx(*cover, sheets={"Klienti": [NINE, ("A",)], "Další": [NINE, ("B",)]}))
+    assert ([row.cells[0] for row in sheet.rows], sheet.source) == (["A"], "XLSX, sheet “Klienti”")
+    assert sheet.notices == [sheet.sheets] == ["Only the sheet Klienti was read, not Sheet, Další."]
+
+
+def test_a_header_alone_is_passed_over_for_a_table():
+    assert [row.cells[0] for row in read(xlsx(NINE, sheets={"Klienti": [NINE, (), ("A",)]})).rows[-1:]] == ["A"]
+
+
+def test_a_column_of_names_is_read_where_no_sheet_is_a_table():
+    sheet = read(xlsx(("jmeno",), ("A",), ("B",), sheets={"Další": [["x", "y"]], "Info": [["x", "y"], ["1", "2"]]}))
+    assert [row.cells[0] for row in sheet.rows] == ["A", "B"]
+
+
+@pytest.mark.parametrize("rows", [[["jmeno"]], [["jmeno"], ["x" * 20_000]], [["x"] * 1_001]])
+def test_a_refusal_says_which_sheet_was_read(monkeypatch, rows):
+    monkeypatch.setattr(workbook, "LONGEST_CELL", 10_000)
+    with pytest.raises(UnusableFile, match=r"\. Only the sheet Sheet was read, not 100 %s\.$"):
+        read(xlsx(*rows, sheets={"100 %s": [["x"]]}))
+
+
 def test_other_sheets_are_named():
     assert "Druhý" in read(xlsx(NINE, ("A",), sheets={"Druhý": [["x"]], "Prázdný": []})).notices[0]
 
 
-def test_a_formula_that_was_never_computed_is_its_text():
-    sheet = read(xlsx(NINE, ('=HYPERLINK("http://x")', "=TODAY()")))
-    assert sheet.rows[0].cells[:2] == ['=HYPERLINK("http://x")', "=TODAY()"]
+@pytest.mark.parametrize("parse", [parsers.text, parsers.line, parsers.amount, parsers.date, parsers.integer])
+def test_a_formula_that_was_never_computed_is_no_value(parse):
+    [cell] = read(xlsx(["jmeno"], ['="Pra"&"ha"'])).rows[0].cells
+    assert cell == '="Pra"&"ha"'
+    with pytest.raises(parsers.UnreadableValue, match="formula without a result"):
+        parse(cell)
+
+
+def test_a_text_that_looks_like_a_formula_is_a_text():
+    rows = (
+        b'<row r="1"><c r="A1" t="inlineStr"><is><t>jmeno</t></is></c></row>'
+        b'<row r="2"><c r="A2" t="inlineStr"><is><t>=1+1</t></is></c><c r="B2"><f>1</f></c></row>'
+    )
+    assert parsers.text(read(with_sheet(BOOK, rows)).rows[0].cells[0]) == "=1+1"
 
 
 def test_a_formula_with_a_result_is_its_result():
@@ -251,7 +309,7 @@ def test_the_limit_of_unpacked_bytes_has_two_sides(monkeypatch, spare, refused):
         assert read(BOOK).rows
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp1250"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp1250", "iso8859-2"])
 @pytest.mark.parametrize("end", ["\r\n", "\n", "\r"])
 def test_a_text_of_many_pieces_is_read_as_one(monkeypatch, encoding, end):
     monkeypatch.setattr(reading, "_PIECE", 7)

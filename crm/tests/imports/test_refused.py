@@ -114,7 +114,7 @@ def put_right(content: bytes, name: str) -> bytes:
 
 ROWS = [
     ["Jana Bílá", "jana@example.com", DAY, 5_000_000, 0.8, 1.5],
-    ["=SUM(A1)", "eva@example.com", "nikdy", 4_000_000, 0.8, 1.5],
+    ["'=SUM(A1)", "eva@example.com", "nikdy", 4_000_000, 0.8, 1.5],
     ["00123", "petr@example.com", DAY, "asi milion", 80, 0.5],
 ]
 

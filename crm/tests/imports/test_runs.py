@@ -5,6 +5,7 @@ from contextlib import nullcontext
 
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone, translation
 
 from crm import catalogue, imports, jobs, tasks
@@ -368,6 +369,10 @@ def test_of_imports_of_the_same_file_one_that_stands_goes_before_one_that_was_un
     assert runs.earlier(begin(manager)) == first
     undo.undo(first.operation_id, manager)
     assert runs.earlier(begin(manager)) == second
+    run = begin(manager)
+    with CaptureQueriesContext(connection) as queries:
+        runs.earlier(run)
+    assert len(queries) == 3  # the imports, what undid them, and what undid that
 
 
 @pytest.mark.parametrize("kind", ["people", "cases", "combined", "clients"])
