@@ -28,7 +28,7 @@ from crm.admin.exports import ExportAdminMixin, filters_of
 from crm.admin.filters import DateRange, pass_over
 from crm.admin.paging import CrmChangeList
 from crm.admin.ui import ChoicesDropdownFilter, DropdownFilter, display
-from crm.audit import trail, verifying
+from crm.audit import trail, undo_runs, verifying
 from crm.audit.changes import describe
 from crm.audit.events import detail_of
 from crm.audit.verifying import Standing
@@ -361,11 +361,13 @@ def _tabs(counts: trail.Counts, chosen: str) -> list[dict]:
 
 
 def _undone(entry, user) -> dict:
-    """The operation that this one put back, and those that put this one back; only such as the reader sees."""
+    """The operation that this one put back, and those that put this one back, only such as the reader sees; and the run that
+    does it just now."""
     seen = AuditEntry.objects.visible_to(user)
     kinds = (AuditKind.UNDO, AuditKind.REVERT, AuditKind.RESTORE)  # few, and the index of kinds finds them
     return {
         "undoes": seen.filter(operation_id=entry.undoes, kind__in=OPERATION_KINDS).first() if entry.undoes else None,
+        "in_work": undo_runs.in_work(entry.operation_id),
         "undone_by": list(seen.filter(kind__in=kinds, undoes=entry.operation_id).order_by("-at")[:PER_PAGE]),
     }
 

@@ -1,5 +1,5 @@
-"""Putting back: an operation, a record to one of its versions, one field of it, a deleted record. Each page shows first what
-would happen; only its POST does it. What may be put back is decided in crm.audit.plans."""
+"""Putting back: a record to one of its versions, one field of it, a deleted record; an operation in crm.admin.undo_operation.
+Each page shows first what would happen; only its POST does it. What may be put back is decided in crm.audit.plans."""
 
 from django.contrib import messages
 from django.core.paginator import Paginator
@@ -16,7 +16,6 @@ from crm.admin.base import STYLES, require
 from crm.admin.privacy import erase_url
 from crm.audit import past, plans, undo
 from crm.audit.changes import compare, may_read, tracked_models
-from crm.choices import OPERATION_KINDS
 from crm.exceptions import CrmError
 from crm.models import AuditEntry, Case, Client, User
 from crm.models.history import DELETED
@@ -27,34 +26,9 @@ SHOWN = 50
 BIN = [Client, Case, *(model for model in tracked_models() if model not in (Client, Case, User))]
 
 
-def undo_page(request, operation_id, site):
-    _allow(request)
-    found = AuditEntry.objects.visible_to(request.user).filter(operation_id=operation_id, kind__in=OPERATION_KINDS)
-    if not found.exists():
-        raise Http404
-    forced = {found for each in request.POST.getlist("force") if (found := _forced(each))}
-    return _page(
-        request,
-        site,
-        lambda: plans.plan(operation_id, request.user),
-        lambda reason: undo.undo(operation_id, request.user, forced=forced, reason=reason),
-        title=_("Undo an operation"),
-        back=reverse("admin:crm_operation", args=[operation_id]),
-        empty=str(undo.AlreadyUndone()) if undo.undone_by(operation_id) else "",
-    )
-
-
-def _forced(text: str) -> tuple[str, int, int] | None:
-    """`client:5:901`: a record, and the newest version of it that the page has shown."""
-    name, *numbers = text.split(":")
-    if len(numbers) != 2 or not all(each.isascii() and each.isdecimal() and len(each) < 19 for each in numbers):
-        return None
-    return name, int(numbers[0]), int(numbers[1])
-
-
 def revert_page(request, model, history_id, site):
     """`?field=` one field only."""
-    _allow(request)
+    allow(request)
     row = _model(model).history.model.objects.filter(history_id=history_id).first()
     if row is None or not _sees(request.user, row):
         raise Http404
@@ -62,7 +36,7 @@ def revert_page(request, model, history_id, site):
     fields = [field] if field else None
     seen = request.POST.get("seen", "")
     seen = int(seen) if seen.isascii() and seen.isdecimal() and len(seen) < 19 else 0
-    return _page(
+    return planned_page(
         request,
         site,
         lambda: plans.plan_revert(row, request.user, fields=fields),
@@ -74,11 +48,11 @@ def revert_page(request, model, history_id, site):
 
 
 def restore_page(request, model, key, site):
-    _allow(request)
+    allow(request)
     require(request.user.has_perm("crm.view_all_cases"))
     model = _model(model)
     require(may_read(request.user, model))
-    return _page(
+    return planned_page(
         request,
         site,
         lambda: plans.plan_restore(model, key, request.user),
@@ -90,7 +64,7 @@ def restore_page(request, model, key, site):
 
 def recycle_bin(request, site):
     """What was deleted and whose parent still stands (else it comes back with it), newest first, a kind at a time."""
-    _allow(request)
+    allow(request)
     require(request.user.has_perm("crm.view_all_cases"))
     readable = [each for each in BIN if may_read(request.user, each)]
     require(bool(readable))
@@ -123,7 +97,7 @@ def recycle_bin(request, site):
         "q": text,
         "kind": model._meta.model_name,
     }
-    return _render(request, site, "admin/crm/recycle_bin.html", context)
+    return render_page(request, site, "admin/crm/recycle_bin.html", context)
 
 
 def _deleted(model, text: str):
@@ -144,7 +118,7 @@ def _has(model, name: str) -> bool:
     return any(field.name == name for field in model._meta.concrete_fields)
 
 
-def _allow(request) -> None:
+def allow(request) -> None:
     require(request.user.has_perm(plans.PERMISSION))
 
 
@@ -160,7 +134,9 @@ def _sees(user, row) -> bool:
     return user.has_perm("crm.view_all_cases") or model.objects.visible_to(user).filter(pk=row.id).exists()
 
 
-def _page(request, site, make, act, *, title: str, back: str, empty: str = "", seen=lambda: None):
+def planned_page(
+    request, site, make, act, *, title: str, back: str, empty: str = "", seen=lambda: None, more: dict | None = None
+):
     """`make` plans, `act` does it. `empty` says why nothing is left, `seen` which version the page shows."""
     reason, problem = request.POST.get("reason", "")[:2000], ""
     if request.method == "POST":
@@ -185,8 +161,9 @@ def _page(request, site, make, act, *, title: str, back: str, empty: str = "", s
         "parts": [_told(part, request.user) for part in plan.parts.values()],
         "has_touched": any(part.touched for part in plan.parts.values()),
         "forced": set(request.POST.getlist("force")),
+        **(more or {}),
     }
-    return _render(request, site, "admin/crm/undo.html", context)
+    return render_page(request, site, "admin/crm/undo.html", context)
 
 
 def _told(part, user) -> dict:
@@ -228,7 +205,7 @@ def _told(part, user) -> dict:
     }
 
 
-def _render(request, site, template: str, context: dict):
+def render_page(request, site, template: str, context: dict):
     request.current_app = site.name
     context |= {**site.each_context(request), "opts": AuditEntry._meta, "media": Media(css=STYLES)}
     return render(request, template, context)

@@ -4,11 +4,13 @@ its way. crm.audit.undo does it.
 What somebody touched since is left and listed, unless it is forced. What the reader may not see is in no plan. Accounts
 and schedules are never put back by machine."""
 
+import collections
 import dataclasses
 import functools
 import itertools
+import operator
 import uuid
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from django.db import models
 from django.db.models import Max
@@ -16,11 +18,14 @@ from django.utils.translation import gettext_lazy as _
 
 from crm.audit.changes import tracked_models
 from crm.exceptions import NotAllowed
+from crm.jobs import unwatched
 from crm.models import AuditEntry, CalendarFeed, Case, CaseStep, Client, JobSchedule, Step, User
 from crm.models.base import RESTRICTED_BY
 from crm.models.history import CREATED, DELETED
 
 CHUNK = 500
+# Records that are looked at together: of 850,000 no list of their versions is made.
+BATCH = 2_000
 PERMISSION = "crm.undo_operation"
 STAMPS = {"created_at", "updated_at"}
 
@@ -54,7 +59,8 @@ OF_THE_WORKFLOW = {
 class Part:
     """What happens to the records of one model, by primary key. `reverts` says to which history row, and which fields.
     `touched` holds the newest history row of each record that somebody else changed since, `blocked` why a record stays
-    as it is. `created` is all that the operation made, `left` which fields a touched record would have got back."""
+    as it is. `made` is what the operation made and does not go again, `left` which fields a touched record would have got
+    back."""
 
     model: type[models.Model]
     deletes: list[int] = dataclasses.field(default_factory=list)
@@ -62,7 +68,7 @@ class Part:
     restores: dict[int, int] = dataclasses.field(default_factory=dict)
     touched: dict[int, int] = dataclasses.field(default_factory=dict)
     blocked: dict[int, object] = dataclasses.field(default_factory=dict)
-    created: set[int] = dataclasses.field(default_factory=set)
+    made: set[int] = dataclasses.field(default_factory=set)
     left: dict[int, frozenset[str]] = dataclasses.field(default_factory=dict)
 
     @property
@@ -76,6 +82,7 @@ class Part:
     def forget(self, keys: Iterable[int]) -> set[int]:
         gone = set(keys)
         if gone:
+            self.made.update(key for key in self.deletes if key in gone)
             self.deletes = [key for key in self.deletes if key not in gone]
             for kept in (self.reverts, self.restores):
                 for key in gone & kept.keys():
@@ -111,14 +118,31 @@ class Plan:
 # --- An operation ---
 
 
-def plan(operation_id: uuid.UUID, user, *, forced: Collection[tuple[str, int, int]] = ()) -> Plan:
+def plan(
+    operation_id: uuid.UUID,
+    user,
+    *,
+    forced: Collection[tuple[str, int, int]] = (),
+    only: Mapping[str, Collection[int]] | None = None,
+    progress: Callable[[int], None] = unwatched,
+) -> Plan:
     """What undoing an operation would do now: records that are back already are not in it. `forced` are touched records to
-    put back all the same: (model name, key, the newest history row that was seen). Raises NotAllowed."""
+    put back all the same: (model name, key, the newest history row that was seen). `only` looks at these records, by model
+    name, as if the operation had changed no others. `progress` is told how many were looked at. Raises NotAllowed."""
     require(user)
-    after, before = _readings(operation_id)
-    made = Plan({})
+    sides = _readings(operation_id)
+    made, looked = Plan({}), 0
+
+    def tick(records: int) -> None:
+        nonlocal looked
+        looked += records
+        progress(looked)
+
     for model in tracked_models():
-        part = _effects(model, operation_id, after, before)
+        rows = model.history.model.objects.filter(operation_id=operation_id)
+        if only is not None:
+            rows = rows.filter(id__in=only.get(model._meta.model_name, ()))
+        part = _effects(model, rows, operation_id, *sides, tick)
         if part is not None:
             _leave_touched(part, {key: row for name, key, row in forced if name == part.name})
             made.parts[model] = part
@@ -137,41 +161,56 @@ def _readings(operation_id: uuid.UUID) -> tuple[set[uuid.UUID], set[uuid.UUID]]:
     return sides
 
 
-def _effects(model: type[models.Model], operation_id: uuid.UUID, after: set, before: set) -> Part | None:
-    """The operation's net effect on each record, turned round."""
-    history = model.history.model.objects
-    spans: dict[int, list[tuple[int, str]]] = {}
-    mine = history.filter(operation_id=operation_id).order_by("history_id")
-    for key, number, kind in mine.values_list("id", "history_id", "history_type"):
-        spans.setdefault(key, []).append((number, kind))
-    if not spans:
-        return None
-    part = Part(model)
-    touched_ids = history.filter(operation_id=operation_id).order_by().values("id")
-    newest = dict(history.filter(id__in=touched_ids).order_by().values_list("id").annotate(Max("history_id")))
-    later = {newest[key]: key for key, rows in spans.items() if newest[key] > rows[-1][0]}
-    for numbers in itertools.batched(later, CHUNK):
-        for number, by in history.filter(history_id__in=numbers).values_list("history_id", "operation_id"):
-            if by in before:
-                del spans[later[number]]
-            elif by not in after:
-                part.touched[later[number]] = number
-    changed = []
-    for key, rows in spans.items():
-        (first, began), (last, ended) = rows[0], rows[-1]
-        if began == CREATED:
-            part.created.add(key)
-        if began == CREATED and ended != DELETED:
-            part.deletes.append(key)
-        elif began != CREATED and ended == DELETED:
-            part.restores[key] = first if began == DELETED else _before(model, key, first)
-        elif began != CREATED:
-            changed.append((key, first, last, began))
-    for keys in itertools.batched(changed, CHUNK):
-        part.reverts |= _differences(model, keys)
-    concerned = set(part.keys)
-    part.touched = {key: number for key, number in part.touched.items() if key in concerned}
-    return part
+def _effects(
+    model: type[models.Model], rows, operation_id: uuid.UUID, after: set, before: set, tick: Callable[[int], None]
+) -> Part | None:
+    """The operation's net effect on each record, turned round; None where it has none. `rows` are its history rows."""
+    part, is_empty = Part(model), True
+    for some in itertools.batched(_spans(rows), BATCH):
+        is_empty = False
+        later = _later(model, some, operation_id)
+        changed, touched = [], {}
+        for key, (first, began), (last, ended) in some:
+            number, by = later.get(key, (last, None))
+            if number > last and by in before:
+                continue
+            if number > last and by not in after:
+                touched[key] = number
+            if began == CREATED and ended == DELETED:
+                part.made.add(key)
+            elif began == CREATED:
+                part.deletes.append(key)
+            elif ended == DELETED:
+                part.restores[key] = first if began == DELETED else _before(model, key, first)
+            else:
+                changed.append((key, first, last, began))
+                continue
+            if key in touched and key not in part.made:
+                part.touched[key] = touched[key]
+        for keys in itertools.batched(changed, CHUNK):
+            found = _differences(model, keys)
+            part.reverts |= found
+            part.touched |= {key: touched[key] for key in found.keys() & touched.keys()}
+        tick(len(some))
+    return None if is_empty else part
+
+
+def _spans(rows) -> Iterator[tuple[int, tuple[int, str], tuple[int, str]]]:
+    """(key, the first history row and its type, the last one and its type) of each record, by key."""
+    read = rows.order_by("id", "history_id").values_list("id", "history_id", "history_type").iterator(BATCH)
+    for key, versions in itertools.groupby(read, operator.itemgetter(0)):
+        numbers = [(number, kind) for _key, number, kind in versions]
+        yield key, numbers[0], numbers[-1]
+
+
+def _later(model: type[models.Model], spans, operation_id: uuid.UUID) -> dict[int, tuple[int, uuid.UUID]]:
+    """The newest history row of the records that have one of others after the spans' first end, and its operation."""
+    lowest = min(last for _key, _first, (last, _ended) in spans)
+    rows = model.history.model.objects.filter(id__in=[key for key, *_rest in spans], history_id__gt=lowest)
+    newest = (
+        rows.exclude(operation_id=operation_id).order_by("history_id").values_list("id", "history_id", "operation_id")
+    )
+    return {key: (number, by) for key, number, by in newest}
 
 
 def _before(model, key: int, number: int) -> int:
@@ -346,12 +385,31 @@ def _check_rights(part: Part, user) -> None:
 
 
 def _check_standing(part: Part) -> None:
-    standing = set()
-    for keys in itertools.batched(part.keys, CHUNK):
-        standing |= set(part.model._base_manager.filter(pk__in=keys).order_by().values_list("pk", flat=True))
-    part.drop(part.reverts.keys() - standing, GONE)
-    part.drop(part.restores.keys() & standing, HERE)
-    part.deletes = [key for key in part.deletes if key in standing]
+    part.drop(part.reverts.keys() - set(_standing(part.model, part.reverts)), GONE)
+    part.drop(list(_standing(part.model, part.restores)), HERE)
+    part.deletes = list(_standing(part.model, part.deletes))
+
+
+def _standing(model: type[models.Model], keys: Iterable[int]) -> Iterator[int]:
+    for among in among_keys("pk", list(keys)):
+        rows = model._base_manager.filter(**among).order_by("pk").values_list("pk", flat=True)
+        yield from rows.iterator()
+
+
+def as_range(keys: list[int]) -> Sequence[int]:
+    """Where they are one, as those of an import are: a single condition for all of them."""
+    is_one = bool(keys) and keys[-1] - keys[0] == len(keys) - 1 and all(map(operator.lt, keys, keys[1:]))
+    return range(keys[0], keys[-1] + 1) if is_one else keys
+
+
+def among_keys(name: str, keys: list[int]) -> Iterator[dict[str, object]]:
+    """Filters that find them all."""
+    found = as_range(keys)
+    if isinstance(found, range):
+        yield {f"{name}__gte": found[0], f"{name}__lte": found[-1]}
+        return
+    for some in itertools.batched(keys, CHUNK):
+        yield {f"{name}__in": some}
 
 
 def _check_restricted(part: Part) -> None:
@@ -359,8 +417,11 @@ def _check_restricted(part: Part) -> None:
     model, path = part.model, getattr(part.model, "client_path", None)
     if path is None:
         return
-    for keys in itertools.batched([*part.deletes, *part.reverts], CHUNK):
-        part.drop(model.objects.restricted().filter(pk__in=keys).order_by().values_list("pk", flat=True), ERASED)
+    keys = [*part.deletes, *part.reverts]
+    rows = model.objects.restricted().order_by().values_list("pk", flat=True)
+    # Of an office's clients few are restricted: of many keys they are looked up together.
+    found = rows.filter(pk__in=keys) if len(keys) <= CHUNK else set(keys).intersection(rows.iterator())
+    part.drop(found, ERASED)
     if owner := path.partition("__")[0]:
         restricted = model._meta.get_field(owner).related_model.objects.restricted().order_by().values("pk")
         for keys in itertools.batched(part.restores, CHUNK):
@@ -407,22 +468,29 @@ def _of_cases(steps: Part, cases: set[int]) -> list[int]:
     return found
 
 
+def _comes(part: Part, names: set[str]) -> Iterator[dict[int, int]]:
+    """Record -> the history row that it comes back from, a chunk at a time: of those that get such a field."""
+    reverts = ((key, row) for key, (row, fields) in part.reverts.items() if fields & names)
+    return map(dict, itertools.batched(itertools.chain(part.restores.items(), reverts), CHUNK))
+
+
 def _check_taken(part: Part) -> None:
     """What comes back must find its unique values free, or held by what goes."""
-    model, history, going = part.model, part.model.history.model.objects, set(part.deletes)
+    model, history, going = part.model, part.model.history.model.objects, None
     for names in _unique(model):
-        comes = part.restores | {key: row for key, (row, fields) in part.reverts.items() if fields & set(names)}
-        columns = [model._meta.get_field(name).attname for name in names]
-        for keys in itertools.batched(comes, CHUNK):
-            rows = history.filter(history_id__in=[comes[key] for key in keys]).values_list("id", *columns)
+        columns, taken = [model._meta.get_field(name).attname for name in names], []
+        for comes in _comes(part, set(names)):
+            rows = history.filter(history_id__in=comes.values()).values_list("id", *columns)
             wanted = {tuple(values): key for key, *values in rows if None not in values}
             if not wanted:
                 continue
+            going = set(part.deletes) if going is None else going
             held = model._base_manager.filter(**{f"{columns[0]}__in": {values[0] for values in wanted}})
             for key, *values in held.values_list("pk", *columns):
                 owner = wanted.get(tuple(values))
                 if owner not in (None, key) and key not in going:
-                    part.drop([owner], TAKEN)
+                    taken.append(owner)
+        part.drop(taken, TAKEN)
 
 
 def _check_targets(made: Plan, part: Part) -> None:
@@ -430,47 +498,106 @@ def _check_targets(made: Plan, part: Part) -> None:
     empty."""
     history = part.model.history.model.objects
     for field in relations(part.model):
-        comes = part.restores | {key: row for key, (row, fields) in part.reverts.items() if field.name in fields}
-        other = made.parts.get(field.related_model)
-        for keys in itertools.batched(comes, CHUNK):
-            rows = history.filter(history_id__in=[comes[key] for key in keys])
-            targets = {key: target for key, target in rows.values_list("id", field.attname) if target is not None}
-            here = set(
-                field.related_model._base_manager.filter(pk__in=set(targets.values())).values_list("pk", flat=True)
-            )
-            here |= other.restores.keys() if other else set()
-            missing = {key for key, target in targets.items() if target not in here}
-            part.drop(missing & part.reverts.keys() if field.null else missing, PARENT_GONE)
+        other, gone = made.parts.get(field.related_model), []
+        for comes in _comes(part, {field.name}):
+            rows = history.filter(history_id__in=comes.values()).values_list("id", field.attname)
+            targets = {key: target for key, target in rows if target is not None}
+            here = set(_standing(field.related_model, set(targets.values())))
+            missing = {
+                key
+                for key, target in targets.items()
+                if target not in here and not (other and target in other.restores)
+            }
+            gone += missing & part.reverts.keys() if field.null else missing
+        part.drop(gone, PARENT_GONE)
 
 
 def _keep_families(made: Plan) -> None:
     """Nothing that stays may belong to what goes; and what was made with a record that stays, stays with it."""
     links = [
-        (part, child, column, owns, list(_links(part, child, column)))
+        (part, child, column, _owner_column(child) == column)
         for part in made.parts.values()
-        if part.created
+        if part.deletes or part.made
         for child, column in children(part.model, owned=False)
-        for owns in [_owner_column(child) == column]
     ]
-    moved = True
-    while moved:
-        moved = False
-        for part, child, _column, owns, pairs in links:
+    stayed: dict[type[models.Model], set[int]] | None = None
+    while stayed is None or any(stayed.values()):
+        # First all that the operation made, then only what touches what was found to stay.
+        last, stayed = stayed, collections.defaultdict(set)
+        for part, child, column, owns in links:
+            if last is None:
+                pairs = _links(child, column, "owner", itertools.chain(part.deletes, part.made))
+            else:
+                owners, keys = last.get(part.model, ()), last.get(child, ())
+                pairs = itertools.chain(_links(child, column, "owner", owners), _links(child, column, "key", keys))
             below = made.parts.get(child)
             goes, below_goes = set(part.deletes), set(below.deletes) if below else set()
-            stays = {owner for key, owner in pairs if owner in goes and key not in below_goes}
+            alone = [(key, owner) for key, owner in pairs if (owner in goes) != (key in below_goes)]
+            stays = {owner for _key, owner in alone if owner in goes}
             part.drop(stays, STAYS)
-            goes -= stays
-            kept = {key for key, owner in pairs if owns and key in below_goes and owner not in goes}
-            if below:
+            stayed[part.model] |= stays
+            if owns and below:
+                kept = {key for key, _owner in alone if key in below_goes}
                 below.drop(kept, OWNER_STAYS)
-            moved = moved or bool(stays or kept)
+                stayed[child] |= kept
 
 
-def _links(part: Part, child: type[models.Model], column: str) -> Iterable[tuple[int, int]]:
-    """(key, owner) of what belongs now to anything that the operation made."""
-    for keys in itertools.batched(part.created, CHUNK):
-        yield from child._base_manager.filter(**{f"{column}__in": keys}).order_by().values_list("pk", column)
+def _links(child: type[models.Model], column: str, end: str, keys: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """(key, owner) of what belongs to another record now, by one of the two."""
+    name = column if end == "owner" else "pk"
+    for some in itertools.batched(keys, CHUNK):
+        yield from child._base_manager.filter(**{f"{name}__in": some}).order_by().values_list("pk", column)
+
+
+# --- What an undo has left ---
+
+
+def families(made: Plan, most: int) -> list[dict[str, list[int]]]:
+    """What stays as it is, by model name: each record with what stays because of it, or it because of that; first what
+    somebody touched. At most `most` of each fate, with all of their families."""
+    left = {model: part.touched.keys() | part.blocked.keys() for model, part in made.parts.items()}
+    parts = [made.parts[model] for model in parents_first() if model in made.parts]
+    touched = ((part.model, key) for part in parts for key in sorted(part.touched))
+    blocked = ((part.model, key) for part in parts for key in sorted(part.blocked))
+    seeds = [*itertools.islice(touched, most), *itertools.islice(blocked, most)]
+    near, met, edge = collections.defaultdict(set), set(seeds), set(seeds)
+    while edge:
+        pairs = {pair for model, keys in _by_model(edge).items() for pair in _relatives(model, keys, left)}
+        for one, other in pairs:
+            near[one].add(other)
+            near[other].add(one)
+        edge = {record for pair in pairs for record in pair} - met
+        met |= edge
+    found, placed = [], set()
+    for seed in seeds:
+        family, waiting = [], [seed]
+        while waiting:
+            record = waiting.pop()
+            if record not in placed:
+                placed.add(record)
+                family.append(record)
+                waiting += near[record]
+        if family:
+            found.append({model._meta.model_name: sorted(keys) for model, keys in _by_model(family).items()})
+    return found
+
+
+def _by_model(records: Iterable[tuple[type[models.Model], int]]) -> dict[type[models.Model], list[int]]:
+    found: dict[type[models.Model], list[int]] = {}
+    for model, key in records:
+        found.setdefault(model, []).append(key)
+    return found
+
+
+def _relatives(model: type[models.Model], keys: Iterable[int], left: Mapping) -> Iterator[tuple[tuple, tuple]]:
+    """Pairs of records that are left, one of which belongs to the other: a client, or a case."""
+    ends = [(model, field.attname, field.related_model, "key") for field in relations(model)]
+    ends += [(child, column, model, "owner") for child, column in children(model, owned=False)]
+    for child, column, owner_model, end in ends:
+        if owner_model in (Client, Case) and child in left and owner_model in left:
+            for key, owner in _links(child, column, end, keys):
+                if key in left[child] and owner in left[owner_model]:
+                    yield (child, key), (owner_model, owner)
 
 
 # --- The models ---

@@ -1,20 +1,29 @@
-"""The stored files of a backup on their way back: each is written beside the others first, and put in its place when the
-database is whole. What a restore that was killed left there is taken away by the next one."""
+"""The stored files of a backup on their way back: each is written beside the others first, into a folder of its own, and put in
+its place when the database is committed. The database names that folder (`placing`): so what a killed restore left is either
+finished by whoever comes next, or taken away."""
 
+import contextlib
+import fcntl
+import hashlib
+import json
 import os
 import secrets
+import time
 from collections.abc import Iterator
-from hashlib import file_digest
 from pathlib import PurePosixPath
 
 from django.core.files import File
+from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage, Storage
 
 from crm.backups.archive import Archive
-from crm.exceptions import FileNotPlaced
+from crm.exceptions import FileNotPlaced, RestoreRuns
 
 FOLDER = ".restoring-"
 SECTION = "files/"
+# Written last: what lies beside it, and where each belongs.
+JOURNAL = "journal.json"
+LOOK_EVERY_S = 0.1
 
 
 def in_the_way(archive: Archive, storage: Storage) -> str | None:
@@ -28,48 +37,157 @@ def has(storage: Storage, told: dict) -> bool:
     if not storage.exists(told["name"]) or storage.size(told["name"]) != told["size"]:
         return False
     with storage.open(told["name"]) as content:
-        return file_digest(content, "sha256").hexdigest() == told["sha256"]
+        return hashlib.file_digest(content, "sha256").hexdigest() == told["sha256"]
+
+
+@contextlib.contextmanager
+def alone(storage: Storage, *, patience_s: float = 0.0) -> Iterator[None]:
+    """One restore at a time, or one that finishes what a killed one left, and no backup meanwhile. Raises RestoreRuns."""
+    if isinstance(storage, FileSystemStorage):
+        with contextlib.suppress(OSError):  # such as of a disk that is read only, where nothing is restored either
+            os.makedirs(storage.location, exist_ok=True)
+    with _locked(storage, fcntl.LOCK_EX, patience_s):
+        yield
+
+
+@contextlib.contextmanager
+def unmoved(storage: Storage, *, patience_s: float) -> Iterator[None]:
+    """Whoever reads them reads those of one database: no restore begins meanwhile. Raises RestoreRuns."""
+    with _locked(storage, fcntl.LOCK_SH, patience_s):
+        yield
+
+
+@contextlib.contextmanager
+def _locked(storage: Storage, how: int, patience_s: float) -> Iterator[None]:
+    """Who dies has let go. Of a storage that is no folder nobody can tell."""
+    if not isinstance(storage, FileSystemStorage) or not os.path.isdir(storage.location):
+        yield
+        return
+    descriptor = os.open(storage.location, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        _lock(descriptor, how, until=time.monotonic() + patience_s)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, how: int, *, until: float) -> None:
+    while True:
+        try:
+            fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as error:
+            if time.monotonic() >= until:
+                raise RestoreRuns() from error
+        time.sleep(LOOK_EVERY_S)
+
+
+# --- Beside the others ---
 
 
 class Staged:
-    """The files of an archive that the storage has not, or has with another content. Others there stay as they are."""
+    """The files of an archive that the storage has not, or has with another content. Others there stay as they are.
+    `database` is whose they are to be."""
 
-    def __init__(self, archive: Archive, storage: Storage):
+    def __init__(self, archive: Archive, storage: Storage, database: str):
         self._archive, self._storage = archive, storage
-        self._folder = f"{FOLDER}{secrets.token_hex(8)}"
-        self._places: list[tuple[str, str]] = []
+        self._folder = f"{_prefix(database)}{secrets.token_hex(8)}"
+        self._journal: list[dict] = []
+        self._is_handed_over = False
         self.count = len(archive.manifest["files"])
 
     def __enter__(self) -> "Staged":
-        clean(self._storage)
         try:
-            for number, told in enumerate(self._archive.manifest["files"]):
+            for told in self._archive.manifest["files"]:
                 if not has(self._storage, told):
-                    self._stage(f"{self._folder}/{number}", told["name"])
+                    self._stage(told)
+            if self._journal:
+                content = ContentFile(json.dumps(self._journal).encode())
+                self._storage.save(f"{self._folder}/{JOURNAL}", content)
+                os.sync()
         except BaseException:
-            clean(self._storage)
+            remove(self._storage, self._folder)
             raise
         return self
 
     def __exit__(self, *error) -> None:
-        clean(self._storage)
+        if not self._is_handed_over:
+            remove(self._storage, self._folder)
 
-    def _stage(self, name: str, of: str) -> None:
-        with self._archive.section(f"{SECTION}{of}") as content:
-            self._places.append((self._storage.save(name, File(content)), of))
+    def _stage(self, told: dict) -> None:
+        with self._archive.section(f"{SECTION}{told['name']}") as content:
+            staged = self._storage.save(f"{self._folder}/{len(self._journal)}", File(content))
+        self._journal.append({"staged": staged, "name": told["name"], "size": told["size"]})
 
-    def place(self) -> None:
-        """Raises FileNotPlaced."""
-        for staged, name in self._places:
-            try:
-                _move(self._storage, staged, name)
-            except OSError as error:
-                raise FileNotPlaced(name=name) from error
-        os.sync()
+    def hand_over(self) -> str:
+        """The folder's name, for the database to commit; empty where nothing is to be placed. From here on the database says
+        what becomes of it."""
+        self._is_handed_over = True
+        return self._folder if self._journal else ""
 
 
-def _move(storage: Storage, staged: str, name: str) -> None:
+def _prefix(database: str) -> str:
+    return f"{FOLDER}{hashlib.sha256(database.encode()).hexdigest()[:8]}-"
+
+
+# --- In their places ---
+
+
+def left(storage: Storage) -> list[str]:
+    """Folders of restores that run, or were killed."""
+    try:
+        return sorted(name for name in storage.listdir("")[0] if name.startswith(FOLDER))
+    except (FileNotFoundError, NotImplementedError):  # nothing was ever stored, or nobody can look
+        return []
+
+
+def settle(storage: Storage, named: list[str], *, database: str | None) -> list[str]:
+    """Places the files that the database names, and takes away whatever else is of this database: it was never committed. To
+    be asked by who is `alone`. Returns the folders that were placed, to be removed when the database has forgotten them.
+    Raises FileNotPlaced."""
+    placed = []
+    for folder in left(storage):
+        if folder in named:
+            place(storage, folder)
+            placed.append(folder)
+        elif database is not None and _is_of(folder, database):
+            remove(storage, folder)
+    return placed
+
+
+def _is_of(folder: str, database: str) -> bool:
+    """Earlier versions did not say whose."""
+    return folder.startswith(_prefix(database)) or "-" not in folder.removeprefix(FOLDER)
+
+
+def place(storage: Storage, folder: str) -> None:
+    """What was moved before is no error. Raises FileNotPlaced, for the first of those that stay."""
+    failed = []
+    for told in _read(storage, folder):
+        try:
+            if storage.exists(told["staged"]):
+                _move(storage, told)
+        except (OSError, FileNotPlaced) as error:
+            failed.append((told["name"], error))
+    os.sync()
+    for name, error in failed:
+        raise FileNotPlaced(name=name) from error
+
+
+def _read(storage: Storage, folder: str) -> list[dict]:
+    name = f"{folder}/{JOURNAL}"
+    try:
+        with storage.open(name) as content:
+            return json.loads(content.read())
+    except (OSError, ValueError) as error:
+        raise FileNotPlaced(name=name) from error
+
+
+def _move(storage: Storage, told: dict) -> None:
     """At once where the storage is a folder; elsewhere what stands there goes first."""
+    staged, name = told["staged"], told["name"]
+    if storage.size(staged) != told["size"]:
+        raise FileNotPlaced(name=name)
     if isinstance(storage, FileSystemStorage):
         target = storage.path(name)
         os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -82,20 +200,9 @@ def _move(storage: Storage, staged: str, name: str) -> None:
     storage.delete(staged)
 
 
-def clean(storage: Storage) -> None:
-    for folder in _folders(storage):
-        for name in _files(storage, folder):
-            storage.delete(name)
-        storage.delete(folder)
-
-
-def _folders(storage: Storage) -> list[str]:
-    try:
-        return [name for name in storage.listdir("")[0] if name.startswith(FOLDER)]
-    except (FileNotFoundError, NotImplementedError):  # nothing was ever stored, or nobody can look
-        return []
-
-
-def _files(storage: Storage, folder: str) -> Iterator[str]:
-    for name in storage.listdir(folder)[1]:
-        yield str(PurePosixPath(folder, name))
+def remove(storage: Storage, folder: str) -> None:
+    """With what lies in it."""
+    with contextlib.suppress(FileNotFoundError):
+        for name in storage.listdir(folder)[1]:
+            storage.delete(str(PurePosixPath(folder, name)))
+    storage.delete(folder)

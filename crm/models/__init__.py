@@ -1,5 +1,5 @@
 from crm.models.audit import AuditCheck, AuditEntry, AuditSeal, ExportedClient, SealBlock
-from crm.models.backups import BackupRun, BackupWatch
+from crm.models.backups import BackupRun, BackupWatch, StagedFiles
 from crm.models.base import Counter, CrmModel, CrmQuerySet
 from crm.models.calendars import CalendarFeed
 from crm.models.cases import Case, CaseParty, Commission, FinanceItem, Property
@@ -13,7 +13,7 @@ from crm.models.operations import operation
 from crm.models.presets import ExportChoice, ExportPreset, ExportSchedule
 from crm.models.privacy import Consent, Erasure, Identification
 from crm.models.reference import Lender, RegulatoryLimit
-from crm.models.runs import ExportPiece, ExportRun, ImportMapping, ImportPiece, ImportRun, KeyCanary
+from crm.models.runs import ExportPiece, ExportRun, ImportMapping, ImportPiece, ImportRun, KeyCanary, UndoRun
 from crm.models.steps import CaseStep, Step
 from crm.models.users import User
 
@@ -21,5 +21,5 @@ __all__ = [
     "AuditCheck", "AuditEntry", "AuditSeal", "BackupRun", "BackupWatch", "CalendarFeed", "Case", "CaseParty", "CaseStep", "Client", "Commission", "Consent",
     "Counter", "CrmModel", "CrmQuerySet", "Document", "DocumentType", "Erasure", "ExportChoice", "ExportPiece", "ExportPreset", "ExportRun", "ExportSchedule", "ExportedClient", "FinanceItem", "Heartbeat", "History",
     "Identification", "ImportMapping", "ImportPiece", "ImportRun", "JobRun", "JobSchedule", "KeyCanary", "Lender", "MessageLog", "MessageText", "Note", "Notice", "NoticeChoice",
-    "NoticeRule", "Property", "RegulatoryLimit", "SealBlock", "SearchToken", "Step", "User", "operation",
+    "NoticeRule", "Property", "RegulatoryLimit", "SealBlock", "SearchToken", "StagedFiles", "Step", "UndoRun", "User", "operation",
 ]  # fmt: skip

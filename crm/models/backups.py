@@ -85,3 +85,10 @@ class BackupWatch(models.Model):
 
     trouble = models.TextField(_("trouble"), blank=True)
     looked_at = models.DateTimeField(_("looked at"))
+
+
+class StagedFiles(models.Model):
+    """A folder among the stored files, whose files belong to this database and are not all in their places yet: committed
+    with what a restore has loaded, and gone when the last file is placed."""
+
+    folder = models.CharField(max_length=100, primary_key=True)

@@ -1,5 +1,7 @@
 """A client: a person, whose identity and contact are encrypted, and the search tokens that find him."""
 
+from collections.abc import Iterable
+
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import connection, models, transaction
@@ -212,12 +214,12 @@ class Client(CrmModel, Stamped):
 class SearchTokenManager(models.Manager):
     def add(self, clients, fields=search.INDEXED_FIELDS) -> None:
         """Of whatever has a client's key and values."""
-        known = {}
-        rows = (
-            (client.pk, kind, digest)
-            for client in clients
-            for kind, digest in search.tokens(indexed_values(client, fields), known)
-        )
+        clients = list(clients)
+        self.insert([client.pk for client in clients], tokens_of(clients, fields))
+
+    def insert(self, keys: Iterable[int], found: Iterable[Iterable[tuple[str, bytes]]]) -> None:
+        """Those that `tokens_of` found, of the clients with these keys."""
+        rows = ((key, *token) for key, tokens in zip(keys, found, strict=True) for token in tokens)
         insert_rows(SearchToken, ["client_id", "kind", "digest"], rows)
 
     def replace(self, clients, fields) -> None:
@@ -256,6 +258,11 @@ class SearchTokenManager(models.Manager):
             if progress:
                 progress(done)
         return done
+
+
+def tokens_of(clients, fields=search.INDEXED_FIELDS) -> list[set[tuple[str, bytes]]]:
+    known = {}
+    return [search.tokens(indexed_values(client, fields), known) for client in clients]
 
 
 def indexed_values(client, fields=search.INDEXED_FIELDS) -> dict[str, str]:

@@ -160,8 +160,8 @@ def one_row():
 
 def record(model: type[models.Model], keys: Iterable, history_type: str) -> None:
     """One history row for each of these rows, as it stands in the table now; the operation's line in the audit trail too.
-    `-` is recorded before the row goes."""
-    keys = list(keys)
+    `-` is recorded before the row goes. Whatever lies in a range of keys is recorded with it."""
+    keys = keys if isinstance(keys, range) else list(keys)
     if not keys or _by_hand.get():
         return
     columns = _columns(model)
@@ -187,7 +187,9 @@ def record(model: type[models.Model], keys: Iterable, history_type: str) -> None
     )
     constants = [columns.convert(name, value) for name, value in zip(EXTRA, extra, strict=True)]
     with transaction.atomic(savepoint=False), connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
+        if isinstance(keys, range):
+            cursor.execute(columns.copy % "BETWEEN %s AND %s", [*constants, keys[0], keys[-1]])
+        elif connection.vendor == "postgresql":
             for chunk in itertools.batched(keys, CHUNK_OF_ARRAY):
                 cursor.execute(columns.copy % "= ANY(%s)", [*constants, list(chunk)])
         else:

@@ -156,6 +156,26 @@ class ExportPiece(models.Model):
         constraints = [models.UniqueConstraint(fields=["run", "claim", "number"], name="export_piece_unique")]
 
 
+class UndoRun(Run):
+    """The undo of a large operation by a job."""
+
+    undoes = models.UUIDField(null=True, editable=False, db_index=True)
+    reason = EncryptedTextField(_("reason"), blank=True)
+    put_back_count = models.PositiveIntegerField(default=0, editable=False)
+    touched_count = models.PositiveIntegerField(default=0, editable=False)
+    blocked_count = models.PositiveIntegerField(default=0, editable=False)
+    # Of the records that were left those that a page shows, in portions: model name -> keys.
+    left = models.JSONField(default=list, blank=True, editable=False)
+    job = models.ForeignKey(
+        "crm.JobRun", on_delete=models.SET_NULL, null=True, blank=True, related_name="+", editable=False
+    )
+
+    class Meta(Run.Meta):
+        verbose_name = _("undo")
+        verbose_name_plural = _("undos")
+        default_permissions = ()
+
+
 class KeyCanary(models.Model):
     """A known text under each key, written by the first migration: a wrong key is found before anything is written."""
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Max, Q
+from django.dispatch import receiver
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from crm import values
-from crm.audit import events, past
+from crm.audit import events, past, undo
 from crm.choices import AuditKind, ErasureScope
 from crm.exceptions import AlreadyErased, AlreadyRestricted, NotAllowed, ReasonMissing, StillActive
 from crm.models import Case, CaseParty, CaseStep, Client, Erasure, Identification, operation
@@ -162,10 +163,20 @@ def erase_due(now: datetime.datetime, progress=lambda done: None) -> dict[str, i
     return counts
 
 
+@receiver(undo.came_back, sender=Client)
+def restrict_again(keys, **signal) -> None:
+    """Whose erasure waits for its day, out of the recycle bin too."""
+    waiting = Erasure.objects.filter(scope=ErasureScope.CLIENT, object_id__in=keys, erased_at=None)
+    for row in waiting.exclude(kept_until=None):
+        whom = _find(row.object_id)
+        if whom and whom.row and whom.made_at == row.made_at and not whom.row.restricted_at:
+            _restrict(whom, asked_at=row.asked_at, until=row.kept_until)
+
+
 @transaction.atomic
 def replay(lines: Iterable[Line], now: datetime.datetime) -> Replayed:
-    """On a database that was put back: restricts and erases again, by the newest ledger that there is (that of the database
-    which was replaced, or of the newest backup), and merges it into this database's own. Twice changes nothing. Raises what
+    """On a database that was put back: restricts and erases again, by the ledgers that there are (that of the database
+    which was replaced, and of the office's other backups), and merges them into this database's own. Twice changes nothing. Raises what
     `amend` raises: an AUDIT_ANCHOR that knows a later head than the older database has must be put aside first."""
     done = Replayed()
     with operation(reason=_("Erased again after a backup was put back.")):

@@ -53,7 +53,9 @@ from crm.models import (
     RegulatoryLimit,
     SealBlock,
     SearchToken,
+    StagedFiles,
     Step,
+    UndoRun,
     User,
 )
 
@@ -161,6 +163,12 @@ IMPORT = _treat(
     "updated_count skipped_count error_count duplicate_count options fingerprint job",
     blank="file_name problems mapping corrections",
 )
+# Of one of an operation that changed nobody else's records; of one that was done the reason stands in the trail alone.
+UNDO = _treat(
+    keep="id user user_name state created_at finished_at operation_id message undoes put_back_count touched_count "
+    "blocked_count left job",
+    blank="reason",
+)
 OTHERS: dict[type[models.Model], Treatment] = {
     User: ACCOUNT,
     MessageLog: MESSAGE,
@@ -172,6 +180,7 @@ OTHERS: dict[type[models.Model], Treatment] = {
     ExportPiece: _treat(goes=True),
     ImportPiece: _treat(goes=True),
     ExportedClient: _treat(CLIENT, keep="id run client_id"),
+    UndoRun: UNDO,
     # References and numbers: crm.notices writes no name.
     Notice: _treat(
         keep="id user kind case client step count detail by_name created_at in_inbox read_at wants_mail mailed_at"
@@ -183,7 +192,8 @@ OTHERS: dict[type[models.Model], Treatment] = {
 CATALOGUES = {Step, Lender, DocumentType, RegulatoryLimit, MessageText, NoticeRule}
 OF_COLLEAGUES = {NoticeChoice, CalendarFeed, ExportPreset, ExportChoice, ExportSchedule, ImportMapping}
 OF_MACHINES = {
-    JobRun, JobSchedule, Heartbeat, Counter, KeyCanary, BackupRun, BackupWatch, AuditSeal, SealBlock, AuditCheck,
+    JobRun, JobSchedule, Heartbeat, Counter, KeyCanary, BackupRun, BackupWatch, StagedFiles, AuditSeal, SealBlock,
+    AuditCheck,
 }  # fmt: skip
 
 

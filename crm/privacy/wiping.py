@@ -27,6 +27,7 @@ from crm.models import (
     ImportRun,
     MessageLog,
     SearchToken,
+    UndoRun,
     User,
 )
 from crm.privacy.fields import (
@@ -38,6 +39,7 @@ from crm.privacy.fields import (
     MESSAGE,
     MESSAGE_TO_STAFF,
     RECORDS,
+    UNDO,
     Treatment,
     erased_values,
 )
@@ -207,7 +209,7 @@ def _wipe_entries(alone: set[uuid.UUID], now) -> None:
 
 
 def _wipe_runs(client_id: int, operations: set[uuid.UUID], alone: set[uuid.UUID]) -> None:
-    """What imports and exports keep of him: files that wait, problems, reasons."""
+    """What imports, exports and undos keep of him: files that wait, problems, reasons."""
     exports = ExportRun.objects.filter(exported_clients__client_id=client_id)
     pieces = ExportPiece.objects.filter(run__in=list(exports.values_list("pk", flat=True))).order_by()
     pieces._raw_delete(pieces.db)
@@ -215,10 +217,11 @@ def _wipe_runs(client_id: int, operations: set[uuid.UUID], alone: set[uuid.UUID]
     ExportRun.objects.filter(pk__in=list(exports.filter(~Exists(others)).values_list("pk", flat=True))).update(
         **erased_values(ExportRun, EXPORT)
     )
-    values = erased_values(ImportRun, IMPORT)
+    values, undos = erased_values(ImportRun, IMPORT), erased_values(UndoRun, UNDO)
     for some in itertools.batched(sorted(operations), CHUNK):
         runs = ImportRun.objects.filter(operation_id__in=some)
         runs.filter(operation_id__in=alone & set(some)).update(file_name="")
+        UndoRun.objects.filter(undoes__in=alone & set(some)).update(**undos)
         runs.update(**{name: value for name, value in values.items() if name != "file_name"})
         kept = ImportPiece.objects.filter(run__in=list(runs.values_list("pk", flat=True))).order_by()
         kept._raw_delete(kept.db)

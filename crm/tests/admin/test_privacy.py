@@ -11,6 +11,7 @@ from crm.audit.changes import tracked_models
 from crm.exceptions import ClientRestricted
 from crm.models import Case, Client, Document, DocumentType, Erasure, Note, operation
 from crm.tests import factories
+from crm.tests.admin.test_cases import posted
 from crm.tests.privacy.traces import MARK, make_client, traces
 
 pytestmark = pytest.mark.django_db
@@ -186,6 +187,16 @@ def test_nothing_is_added_to_it(page, model):
     answer = page.post(reverse(f"admin:crm_{model._meta.model_name}_add"), given)
     assert escape(str(ClientRestricted())) in answer.content.decode()
     assert model.objects.count() == before
+
+
+def test_no_case_of_another_client_comes_to_it(page):
+    person, other = make_client(), factories.make_case()
+    restrict(person)
+    given = posted(page, other) | {"client": person.pk}
+    answer = page.post(reverse("admin:crm_case_change", args=[other.pk]), given)
+    assert escape(str(ClientRestricted())) in answer.content.decode()
+    other.refresh_from_db()
+    assert other.client_id != person.pk
 
 
 @pytest.mark.parametrize(

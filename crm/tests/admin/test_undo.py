@@ -8,8 +8,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from crm import models, roles
-from crm.models import AuditEntry, Case, Client, operation
+from crm import jobs, models, roles, tasks
+from crm.audit import plans, undo, undo_runs
+from crm.models import AuditEntry, Case, Client, JobRun, Lender, UndoRun, operation
 from crm.tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -191,3 +192,140 @@ def test_the_pages_cost_the_same_for_twenty_records_as_for_ten(client, jana):
             client.get(reverse("admin:crm_recycle_bin"), {"kind": "client"})
         counts.append(len(queries))
     assert counts[0] == counts[1]
+
+
+# --- A large operation ---
+
+
+@pytest.fixture
+def large(monkeypatch):
+    monkeypatch.setattr(undo_runs, "ROWS_AT_ONCE", 2)
+
+
+@pytest.fixture
+def many(jana):
+    """The address of the undo of an operation that changed three clients."""
+    clients = [factories.make_client(f"Klient {number}") for number in range(3)]
+    with operation("admin", user=jana) as made:
+        Client.objects.filter(pk__in=[each.pk for each in clients]).update(note="x")
+    return reverse("admin:crm_operation_undo", args=[made.id])
+
+
+def work() -> UndoRun:
+    run = UndoRun.objects.latest("pk")
+    jobs.carry_out(run.job_id, tasks.JOBS)
+    return UndoRun.objects.get(pk=run.pk)
+
+
+def test_a_large_operation_is_told_from_the_trail_and_undone_by_a_job(client, jana, many, large, monkeypatch):
+    client.force_login(jana)
+    monkeypatch.setattr(plans, "plan", None)  # no page may plan
+    shown = client.get(many).content.decode()
+    assert "3 changed" in shown and "in the background" in shown and 'name="reason"' in shown
+    assert client.post(many, {"order": "1", "reason": "by mistake"})["Location"] == many
+    assert UndoRun.objects.get().reason == "by mistake"
+    shown = client.get(many).content.decode()
+    assert "waits for a worker" in shown and f'hx-get="{many}progress/"' in shown
+    assert "No worker runs" in shown
+    told = client.get(f"{many}progress/")
+    assert "HX-Refresh" not in told.headers and "waits for a worker" in told.content.decode()
+    for page in (many, many.replace("undo/", "")):
+        assert many.replace("undo/", "undo/") in client.get(page).content.decode()
+    assert "Is being undone in the background" in client.get(many.replace("undo/", "")).content.decode()
+    monkeypatch.undo()
+
+
+def test_the_page_of_a_large_undo_goes_on_and_says_what_was_done(client, jana, many, large):
+    client.force_login(jana)
+    client.post(many, {"order": "1", "reason": "by mistake"})
+    JobRun.objects.update(state="running", done_count=2, total_count=6)
+    assert 'value="33"' in client.get(f"{many}progress/").content.decode()
+    JobRun.objects.update(state="queued")
+    run = work()
+    assert client.get(f"{many}progress/").headers["HX-Refresh"] == "true"
+    shown = client.get(many).content.decode()
+    assert "3 records were put back" in shown and "Jana Malá" in shown
+    assert reverse("admin:crm_operation", args=[run.operation_id]) in shown
+    assert not Client.objects.filter(updated_at=None).exists() and {each.note for each in Client.objects.all()} == {""}
+
+
+def test_what_a_large_undo_has_left_is_forced_on_its_page(client, jana, many, large):
+    touched = Client.objects.order_by("pk").first()
+    with operation("admin", user=jana):
+        Client.objects.filter(pk=touched.pk).update(citizenship="CZ")
+    client.force_login(jana)
+    client.post(many, {"order": "1"})
+    work()
+    shown = client.get(many).content.decode()
+    force = f"client:{touched.pk}:{touched.history.first().history_id}"
+    assert "2 records were put back" in shown and f'value="{force}"' in shown and touched.reference in shown
+    assert "Give a reason" in client.post(many, {"force": force}).content.decode()
+    assert client.post(many, {"force": force, "reason": "asked"}).status_code == 302
+    touched.refresh_from_db()
+    assert (touched.note, touched.citizenship) == ("", "CZ")
+    assert "undone already" in client.get(many).content.decode()
+
+
+def test_an_undo_that_was_undone_can_be_asked_for_again(client, jana, many, large):
+    client.force_login(jana)
+    client.post(many, {"order": "1"})
+    run = work()
+    undo.undo(run.operation_id, jana)
+    shown = client.get(many).content.decode()
+    assert "were put back" not in shown and "undone already" not in shown
+    client.post(many, {"order": "1"})
+    assert work().put_back_count == 3
+
+
+def test_a_large_undo_is_cancelled_and_says_that_nothing_was_put_back(client, jana, many, large):
+    client.force_login(jana)
+    client.post(many, {"order": "1"})
+    other = factories.make_user(roles.ADVISER)
+    other.user_permissions.add(Permission.objects.get(codename="undo_operation"))
+    client.force_login(other)
+    assert f"{many}cancel/" not in client.get(many).content.decode()
+    assert client.post(f"{many}cancel/").status_code == 403
+    client.force_login(jana)
+    assert client.get(f"{many}cancel/").status_code == 405
+    assert client.post(f"{many}cancel/", follow=True).status_code == 200
+    shown = client.get(many).content.decode()
+    assert "Nothing was put back." in shown and "Cancelled." in shown and 'name="order"' in shown
+    assert {each.note for each in Client.objects.all()} == {"x"}
+
+
+def test_a_form_of_a_page_that_is_over_puts_nothing_back(client, jana, many, large):
+    client.force_login(jana)
+    assert client.post(many, {"force": "client:1:1", "reason": "x"})["Location"] == many
+    assert not UndoRun.objects.exists()
+    assert client.post(f"{many}cancel/").status_code == client.get(f"{many}progress/").status_code == 404
+
+
+def test_a_large_operation_of_somebody_else_is_not_found_where_one_sees_his_own(client, many, large, settings, adviser):
+    settings.ADVISER_SCOPE = "own"
+    client.force_login(adviser)
+    assert client.get(many).status_code == 403
+    adviser.user_permissions.add(Permission.objects.get(codename="undo_operation"))
+    assert [client.get(page).status_code for page in (many, f"{many}progress/")] == [404, 404]
+    assert [client.post(page, {"order": "1"}).status_code for page in (many, f"{many}cancel/")] == [404, 404]
+
+
+def test_the_page_of_a_large_operation_costs_the_same_whatever_its_size(client, jana, large):
+    client.force_login(jana)
+    found = []
+    for size in (10, 20):
+        with operation("admin", user=jana) as made:
+            Lender.objects.bulk_create([Lender(name=f"Banka {size} {number}") for number in range(size)])
+        AuditEntry.objects.filter(operation_id=made.id).update(counts={"lender": {"+": size}})  # as a commit keeps it
+        page = reverse("admin:crm_operation_undo", args=[made.id])
+        client.get(page)
+        with CaptureQueriesContext(connection) as queries:
+            client.get(page)
+        found.append(len(queries))
+        assert not any("crm_historical" in query["sql"] for query in queries.captured_queries)
+    assert found[0] == found[1]
+
+
+def test_a_small_operation_is_not_put_into_the_queue(client, jana, done):
+    client.force_login(jana)
+    client.post(done, {"order": "1", "reason": "by mistake"})
+    assert not UndoRun.objects.exists() and AuditEntry.objects.filter(kind="undo").exists()

@@ -36,6 +36,7 @@ from crm.models import (
     MessageLog,
     Note,
     SearchToken,
+    UndoRun,
     User,
     operation,
 )
@@ -178,8 +179,10 @@ def test_the_files_that_wait_with_him_in_them_go(adviser):
         file_name=f"{MARK}.csv", problems=f"{MARK}cell", operation_id=client.history.last().operation_id
     )
     keep_file(made, ImportPiece, part="file")
+    UndoRun.objects.create(undoes=made.operation_id, reason=f"{MARK}why")
     erase(client)
     assert not ExportPiece.objects.exists() and not ImportPiece.objects.exists()
+    assert UndoRun.objects.get().reason == ""
     assert set(ExportRun.objects.values_list("pk", "reason")) == {(mine.pk, ""), (both.pk, f"{MARK}why")}
 
 
@@ -385,6 +388,21 @@ def test_a_restriction_is_not_lifted_by_undoing_it(administrator):
     with pytest.raises(undo.NothingToUndo):
         undo.revert(client.history.order_by("history_id").first(), administrator, fields=["restricted_at"])
     assert Client.objects.get(pk=client.pk).restricted_at
+
+
+def test_a_client_whose_erasure_waits_comes_out_of_the_recycle_bin_restricted(administrator):
+    client = make_client(ended=timezone.localdate())
+    key, cases = client.pk, list(client.cases.all())
+    with operation() as deletion:
+        for case in cases:
+            case.delete()
+        client.delete()
+    row = erase(Client.history.filter(id=key).first().instance)
+    assert (row.erased_at, bool(row.kept_until)) == (None, True)
+    undo.undo(deletion.id, administrator)
+    back = Client.objects.get(pk=key)
+    assert (back.restricted_at, back.retention_until, back.is_restricted) == (row.asked_at, row.kept_until, True)
+    assert told_gaps() == []
 
 
 def test_an_erased_client_comes_out_of_the_recycle_bin_erased(administrator):
