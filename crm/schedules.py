@@ -153,6 +153,7 @@ TITLES = {
     "make_export": _("Export"),
     "check_import": _("Check of an import"),
     "write_import": _("Import"),
+    "undo_operation": _("Undo an operation"),
 }
 
 

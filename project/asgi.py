@@ -17,9 +17,10 @@ from project import env
 STARTUP_FAILURE = 3  # uvicorn's own: with any other code it starts the process again, for ever
 
 
-def refuse_unsafe_start() -> None:
+def prepare() -> None:
     try:
         import_string("crm.checks.refuse_unsafe_start")()
+        import_string("crm.backups.placing.finish_at_start")()
     finally:
         connections.close_all()
 
@@ -28,7 +29,7 @@ django_application = get_asgi_application()  # sets Django up, before anything o
 try:
     # In a thread: one of several processes imports this inside its event loop, where Django refuses to ask a database.
     with ThreadPoolExecutor(1) as thread:
-        thread.submit(refuse_unsafe_start).result()
+        thread.submit(prepare).result()
 except ImproperlyConfigured as error:
     print(f"Hypodesk does not start: {error}", file=sys.stderr, flush=True)
     # At once: uvicorn's parent waits its whole health check's time for a process that is still tidying up.

@@ -22,6 +22,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 ROOT = Path(__file__).resolve().parent.parent
 FIELD_KEY_NAMES = ("FIELD_ENCRYPTION_KEY", "ENCRYPTED_MODEL_FIELDS_KEY")
+POSTGRESQL = {"postgres", "postgresql", "psql"}
 _LINE = re.compile(r"(export )?[A-Za-z_][A-Za-z_0-9]*=.*")
 
 
@@ -125,10 +126,11 @@ def site_url(name: str, default: str) -> str:
 
 
 def database(name: str, default: str) -> dict:
-    """A Django database setting from a URL; a relative SQLite path counts from the repository."""
+    """A Django database setting from a URL; a relative SQLite path counts from the repository. PostgreSQL's host and port
+    may stand among the options, and become HOST and PORT, which are all that pg_dump is told."""
     url = text(name, default)
     # Before anything else reads it: django-environ warns about an unknown one with its password.
-    if url.partition("://")[0] not in {"sqlite", "postgres", "postgresql", "psql"}:
+    if url.partition("://")[0] not in {"sqlite", *POSTGRESQL}:
         raise ImproperlyConfigured(f"{name}: only postgres:// and sqlite:// are supported.")
     try:
         config = environ.Env.db_url_config(url)
@@ -141,7 +143,19 @@ def database(name: str, default: str) -> dict:
         config["NAME"] = str(ROOT / path[1:]) if not path.startswith("//") else path[1:]
     else:
         config["ENGINE"] = "django.db.backends.postgresql"
+        options = config.get("OPTIONS", {})
+        config |= {key: config[key] or options.pop(key.lower(), "") for key in ("HOST", "PORT")}
     return config
+
+
+def postgresql_url(name: str) -> str:
+    """As `database` reads it; empty without one."""
+    url = text(name)
+    if url and url.partition("://")[0] not in POSTGRESQL:
+        raise ImproperlyConfigured(f"{name}: only postgres:// is supported.")
+    if url:
+        database(name, "")
+    return url
 
 
 def mail_server(name: str) -> dict | None:

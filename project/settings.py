@@ -210,7 +210,7 @@ BACKUP_KEEP_LEAST = env.integer("BACKUP_KEEP_LEAST", 7, minimum=1)
 # Heroku and Dokku name the process, Render itself: what is written there is gone with the next start. 0 where a disk is kept.
 BACKUPS_ON_THROWAWAY_DISK = env.boolean("BACKUPS_ON_THROWAWAY_DISK", bool({"DYNO", "RENDER"} & os.environ.keys()))
 # Where a restore is tried on PostgreSQL if the role may make neither a database nor a schema.
-VERIFY_DATABASE_URL = env.text("VERIFY_DATABASE_URL")
+VERIFY_DATABASE_URL = env.postgresql_url("VERIFY_DATABASE_URL")
 # Any S3-compatible store; crm.checks asks for what is missing.
 S3_BUCKET = env.text("S3_BUCKET")
 S3_ACCESS_KEY_ID = env.text("S3_ACCESS_KEY_ID")

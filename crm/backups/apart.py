@@ -40,10 +40,11 @@ def address(name: str | None = None) -> str:
     login = quote(known["USER"] or "", safe="")
     if known["PASSWORD"]:
         login += f":{quote(known['PASSWORD'], safe='')}"
-    host = quote(known["HOST"] or "", safe=":[]") + (f":{known['PORT']}" if known["PORT"] else "")
-    options = {key: value for key, value in known["OPTIONS"].items() if isinstance(value, str)}
+    # Host and port stand among the options, where a socket, an IPv6 address and several servers have one form.
+    options = {key: value for key, value in known["OPTIONS"].items() if isinstance(value, str | int)}
+    options |= {key.lower(): known[key] for key in ("HOST", "PORT") if known[key]}
     query = f"?{urlencode(options)}" if options else ""
-    return f"postgres://{login}{'@' if login else ''}{host}/{quote(name or known['NAME'], safe='')}{query}"
+    return f"postgres://{login}{'@' if login else ''}/{quote(name or known['NAME'], safe='')}{query}"
 
 
 class Work:
@@ -62,9 +63,9 @@ class Work:
             raise getattr(exceptions, said["refused"], CrmError)(said["message"])
         return said
 
-    def go_on(self) -> dict:
+    def go_on(self, word: object) -> dict:
         """After an answer that waits for it."""
-        self._child.stdin.write(b"go\n")
+        self._child.stdin.write(json.dumps(word).encode() + b"\n")
         self._child.stdin.flush()
         return self.answer()
 
@@ -106,8 +107,10 @@ def _main() -> None:
     def say(**answer) -> None:
         answers.write(json.dumps(answer).encode() + b"\n")
 
-    def go() -> bool:
-        return sys.stdin.buffer.readline() == b"go\n"
+    def go() -> object:
+        """The word to go on with; None where nobody waits any more."""
+        line = sys.stdin.buffer.readline()
+        return json.loads(line) if line.endswith(b"\n") else None
 
     try:
         settings.DATABASES  # noqa: B018
@@ -122,6 +125,11 @@ def _main() -> None:
         except CrmError as error:
             say(refused=type(error).__name__, message=str(error))
         except Exception as error:
+            from crm.backups import room
+
+            if lacking := room.lacking(error):
+                say(refused=type(lacking).__name__, message=str(lacking))
+                return
             why = _why(error)
             if why == type(error).__name__:
                 # Without the error's own text, which may quote a value.

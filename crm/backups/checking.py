@@ -9,10 +9,10 @@ from django.conf import settings
 from django.db import connection
 from django.utils.translation import gettext as _
 
-from crm.backups import apart, scratch, stored
+from crm.backups import apart, postgresql, room, scratch, stored
 from crm.backups.archive import Archive, open_archive
 from crm.choices import BackupProof
-from crm.exceptions import BackupDiffers
+from crm.exceptions import BackupDiffers, RestoreFailed
 
 
 @dataclass
@@ -64,9 +64,16 @@ def _try(path: Path, found: Checked) -> None:
                 return
             with apart.working("attempt", place.url, file=str(path.absolute()), schema=place.schema) as work:
                 told = work.answer()
-    except psycopg.OperationalError:
-        found.warnings.append(_("Digests only: it was not restored to try, because the database cannot be reached."))
+    except psycopg.OperationalError as error:
+        if lacking := room.lacking(error):
+            raise lacking from error
+        text = _("Digests only: it was not restored to try, because the database cannot be reached: %(why)s")
+        found.warnings.append(text % {"why": postgresql.told(error)})
         return
+    except RestoreFailed as error:
+        if place.url != settings.VERIFY_DATABASE_URL:
+            raise
+        raise RestoreFailed(f"VERIFY_DATABASE_URL: {error}") from error
     found.warnings += told["warnings"]
     found.values, found.seals = told["values"], told["seals"]
     if "unsealed" in told:

@@ -1,6 +1,7 @@
 """Copies on their way back from the off-site store. Asks no database: the machine that made them may be lost, and the new one
 has the S3_... settings and BACKUP_DIR alone."""
 
+import datetime
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,14 +26,16 @@ def copies() -> list[offsite.Copy]:
     return found
 
 
-def newest(say: Say) -> Path:
-    """But for what a restore has saved before it replaced it. Raises as `copies`, NoRoomForBackup, BackupFolderUnusable."""
+def newest(say: Say, now: datetime.datetime) -> Path:
+    """But for what a restore has saved before it replaced it, and for the time to come (a clock was wrong), while there is
+    another. Raises as `copies`, NoRoomForBackup, BackupFolderUnusable."""
     known = copies()
-    of_work = [copy for copy in known if shelf.told_by(Path(copy.name)).kind != BackupKind.SAFETY]
-    return _fetch((of_work or known)[-1], known, say)
+    past = _past(known, now)
+    of_work = [copy for copy in past if shelf.told_by(Path(copy.name)).kind != BackupKind.SAFETY]
+    return _fetch((of_work or past)[-1], known, say, now)
 
 
-def named(file: Path, say: Say) -> Path:
+def named(file: Path, say: Say, now: datetime.datetime) -> Path:
     """A file as it is, or in BACKUP_DIR, or the copy of this name. Raises BackupNotFound, and as `newest`."""
     for path in (file, Path(settings.BACKUP_DIR) / file):
         if path.exists():
@@ -40,14 +43,19 @@ def named(file: Path, say: Say) -> Path:
     known = copies() if offsite.is_set() else []
     for copy in known:
         if copy.name == str(file):
-            return _fetch(copy, known, say)
+            return _fetch(copy, known, say, now)
     raise BackupNotFound(file=file)
 
 
-def _fetch(copy: offsite.Copy, known: list[offsite.Copy], say: Say) -> Path:
-    """With the last one, which knows who was erased since."""
-    if copy != known[-1]:
-        _into_the_folder(known[-1], say)
+def _past(known: list[offsite.Copy], now: datetime.datetime) -> list[offsite.Copy]:
+    """All, where all are of the time to come."""
+    return [copy for copy in known if shelf.told_by(Path(copy.name)).at <= now] or known
+
+
+def _fetch(copy: offsite.Copy, known: list[offsite.Copy], say: Say, now: datetime.datetime) -> Path:
+    """With the last one, which knows who was erased since; where a clock was wrong, with the last one of the past too."""
+    for other in {_past(known, now)[-1], known[-1]} - {copy}:
+        _into_the_folder(other, say)
     return _into_the_folder(copy, say)
 
 

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from django.conf import settings
+from django.db import DatabaseError
 from django.db.models import Q
 from django.utils import timezone
 
-from crm.backups import checking, making, offsite, retention, shelf
+from crm.backups import checking, making, offsite, placing, retention, shelf
 from crm.backups.archive import open_archive
 from crm.choices import BackupKind, BackupProof, RunState
 from crm.exceptions import BackupDamaged, BackupDiffers, BackupGone, CrmError, OffsiteFailed
@@ -94,13 +95,16 @@ def make(*, kind: str, now: datetime.datetime, job=None, user=None, progress: Ca
     began = time.monotonic()
     who = {"job": job, "user": user, "user_name": user.get_display_name() if user else ""}
     try:
-        path = making.create(kind=kind, now=now, progress=progress)
+        with placing.finished():
+            path = making.create(kind=kind, now=now, progress=progress)
     except Cancelled:
         raise
     except Exception as error:
         failed = {"state": RunState.FAILED, "created_at": now, "finished_at": timezone.now(), "message": told(error)}
-        if job is None or not BackupRun.objects.filter(job=job, state=RunState.FAILED).update(**failed):
-            BackupRun.objects.create(kind=kind, is_local=False, **failed, **who)
+        # Where the database's own disk is full, why counts more than a row.
+        with contextlib.suppress(DatabaseError):
+            if job is None or not BackupRun.objects.filter(job=job, state=RunState.FAILED).update(**failed):
+                BackupRun.objects.create(kind=kind, is_local=False, **failed, **who)
         raise
     if job is not None:
         BackupRun.objects.filter(job=job, state=RunState.FAILED).delete()
@@ -108,7 +112,7 @@ def make(*, kind: str, now: datetime.datetime, job=None, user=None, progress: Ca
 
 
 def adopt(now: datetime.datetime) -> None:
-    """A row for each file that has none; and where a file is gone, its row says so."""
+    """A row for each file that has none; and where a file is gone or has another size than it had, its row says so."""
     files = {each.path.name: each for each in shelf.kept()}
     known = set(BackupRun.objects.exclude(file_name="").values_list("file_name", flat=True))
     for name in files.keys() - known:
@@ -120,6 +124,17 @@ def adopt(now: datetime.datetime) -> None:
     here.filter(is_local=False).update(is_local=True, removed_at=None)
     BackupRun.objects.kept().filter(is_local=True).exclude(file_name__in=files).update(is_local=False)
     BackupRun.objects.kept().filter(is_local=False, offsite_at=None).update(removed_at=now)
+    _compare_sizes(now)
+
+
+def _compare_sizes(now: datetime.datetime) -> None:
+    """No byte of a file is read."""
+    for run in BackupRun.objects.kept().filter(is_local=True).exclude(proof=BackupProof.BAD):
+        with contextlib.suppress(OSError):  # it goes meanwhile
+            if (size := run.path.stat().st_size) != run.size_bytes:
+                why = BackupDamaged(file=run.file_name, at=min(size, run.size_bytes))
+                bad = {"proof": BackupProof.BAD, "verified_at": now, "verify_message": str(why)}
+                BackupRun.objects.filter(pk=run.pk).update(**bad)
 
 
 def adopt_copies(now: datetime.datetime) -> None:
@@ -204,12 +219,16 @@ def copy_all(progress: Callable[[int, int], object] = lambda done, total: None) 
     """Off-site, newest first, whatever is here and has no copy yet. Raises OffsiteFailed at the first that fails."""
     if not offsite.is_set():
         return 0
-    waiting = BackupRun.objects.kept().filter(is_local=True, offsite_at=None).exclude(proof=BackupProof.BAD)
-    runs = list(waiting.order_by("-created_at"))
+    runs = list(_waiting().exclude(proof=BackupProof.BAD).order_by("-created_at"))
     copied = 0
     for number, run in enumerate(runs):
         copied += copy(run, lambda done, total, number=number: progress(number * total + done, len(runs) * total))
     return copied
+
+
+def _waiting():
+    """For a copy."""
+    return BackupRun.objects.kept().filter(is_local=True, offsite_at=None)
 
 
 def copy(run: BackupRun, progress: Callable[[int, int], object] = lambda done, total: None) -> bool:
@@ -254,12 +273,14 @@ def prune(now: datetime.datetime) -> int:
     """Here and off-site; a file that waits for its copy stays, and a copy that this office has neither made nor read: another one
     may have sent it. Returns how many backups went. Raises OffsiteFailed."""
     adopt(now)
+    # Asked before the store is: whose copy is gone may be one whose removal was killed.
+    waiting = set(_waiting().values_list("pk", flat=True))
     adopt_copies(now)
     runs = {run.file_name: run for run in BackupRun.objects.kept().filter(IS_OURS)}
     gone = set()
     for name in retention.to_remove(map(_candidate, runs.values()), now, settings=settings):
         run = runs[name]
-        if offsite.is_set() and run.is_local and not run.offsite_at and run.proof in GOOD:
+        if offsite.is_set() and run.pk in waiting and run.proof in GOOD:
             continue
         _remove(run, now)
         gone.add(name)

@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 
 from crm import checks, privacy, shipped
 from crm.audit import sealing, verifying
-from crm.backups import making, postgresql, resuming, sqlite
+from crm.backups import making, placing, postgresql, resuming, sqlite
 from crm.backups.archive import Archive, open_archive
 from crm.choices import BackupKind
 from crm.encryption import Unreadable, decrypt_texts, encrypted_names
@@ -32,7 +32,9 @@ from crm.exceptions import (
 from crm.models import AuditSeal
 
 # Written by the machinery itself at any moment, and by the safety backup; nothing of the office's work.
-MACHINERY = {"crm_backuprun", "crm_backupwatch", "crm_heartbeat", "crm_jobrun", "django_session", "sqlite_sequence"}
+MACHINERY = {
+    "crm_backuprun", "crm_backupwatch", "crm_heartbeat", "crm_jobrun", "crm_stagedfiles", "django_session", "sqlite_sequence",
+}  # fmt: skip
 MACHINERY_OF = ("django_q_", "axes_")
 # Of a longer table about so many rows are decrypted.
 SAMPLE = 20_000
@@ -46,6 +48,7 @@ def look(*, say, go) -> None:
     told = {
         "engine": connection.vendor,
         "name": str(connection.settings_dict["NAME"]),
+        "database": placing.database(),
         "tables": 0,
         "others": 0,
         "silent_s": None,
@@ -82,9 +85,10 @@ def save(*, say, go) -> None:
 
 def restore(*, say, go, file: str, ledgers: list[str], saved: dict | None) -> None:
     """`saved` are the tables of the safety backup, where something is replaced; `ledgers` are others than the
-    backup's own. Commits only after the second word."""
+    backup's own. Commits only after the second word, which is the folder of the staged files."""
     with open_archive(file, settings.BACKUP_KEYS) as archive, _all_or_nothing():
         if connection.vendor == "postgresql":
+            postgresql.be_the_only_restore(connection.connection.cursor())
             _make_room(saved)
         _fill(archive)
         told = _bring_up(archive.manifest)
@@ -92,9 +96,18 @@ def restore(*, say, go, file: str, ledgers: list[str], saved: dict | None) -> No
         told["changed"] = _changed(archive.manifest["tables"], told)
         told |= _open()
         say(**told)
-        if not go():
+        if (folder := go()) is None:
             raise RestoreFailed(why=_("nobody waits for it any more"))
+        placing.name(folder)
     connection.close()
+    say(done=True)
+
+
+def settle(*, say, go) -> None:
+    """What became of the files of a restore into this database: those that it names are to be placed, and then forgotten."""
+    say(named=placing.named())
+    placing.forget(go() or [])
+    connection.close()  # with what SQLite keeps beside the file
     say(done=True)
 
 
@@ -285,4 +298,4 @@ def _prove_seal(manifest: dict, told: dict) -> None:
     told["seals"] = found.seals
 
 
-WORKS = {work.__name__: work for work in (look, save, restore, attempt)}
+WORKS = {work.__name__: work for work in (look, save, restore, settle, attempt)}

@@ -3,21 +3,30 @@ before it leaves memory, and is there whole or not at all."""
 
 import contextlib
 import datetime
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
 from django.conf import settings
-from django.core.files.storage import default_storage
+from django.core.files.storage import FileSystemStorage, default_storage
 from django.db import connection
+from django.utils.translation import gettext as _
 
 from crm import privacy
 from crm.audit import sealing
-from crm.backups import postgresql, shelf, sqlite, stored
+from crm.backups import postgresql, room, shelf, sqlite, stored
 from crm.backups.archive import SectionWriter, Writer
 from crm.encryption import field_key_fingerprints, fingerprint
-from crm.exceptions import BackupKeyNotSet, BackupNotMade, DumpFailed, StoredFileChanged, StoredFileUnreadable
+from crm.exceptions import (
+    BackupKeyNotSet,
+    BackupNotMade,
+    BackupsAmongFiles,
+    DumpFailed,
+    StoredFileChanged,
+    StoredFileUnreadable,
+)
 
 ENGINES = {"postgresql": postgresql, "sqlite": sqlite}
 FORMAT = 1
@@ -28,14 +37,17 @@ Progress = Callable[[int, int], object]
 
 
 def create(*, kind: str, now: datetime.datetime, progress: Progress | None = None) -> Path:
-    """Writes nothing into the database. `progress` hears bytes of about how many; what it raises leaves nothing. Raises
-    BackupNotMade, DumpFailed, NoRoomForBackup, BackupFolderUnusable."""
+    """Writes nothing into the database, so files that a killed restore has not placed are to be placed before (`placing`).
+    `progress` hears bytes of about how many; what it raises leaves nothing. Raises BackupNotMade, DumpFailed, NoRoom,
+    BackupFolderUnusable."""
     if not settings.BACKUP_KEYS:
         raise BackupKeyNotSet()
     engine = ENGINES[connection.vendor]
     if trouble := engine.check_tools():
         raise BackupNotMade(trouble)
-    for _ in range(TRIES - 1):
+    if _is_folder() and Path(settings.BACKUP_DIR).resolve().is_relative_to(Path(default_storage.location).resolve()):
+        raise BackupsAmongFiles(folder=settings.BACKUP_DIR)
+    for _again in range(TRIES - 1):
         with contextlib.suppress(StoredFileChanged):
             return _make(engine, kind, now, Heard(progress))
     return _make(engine, kind, now, Heard(progress))
@@ -78,9 +90,9 @@ def _failing_clearly() -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        raise DumpFailed(why=postgresql.told(error)) from error
+        raise room.lacking(error) or DumpFailed(why=postgresql.told(error)) from error
     except sqlite3.Error as error:
-        raise DumpFailed(why=error.sqlite_errorname) from error
+        raise room.lacking(error) or DumpFailed(why=error.sqlite_errorname) from error
 
 
 def _ledger(tables: dict) -> bytes:
@@ -96,6 +108,8 @@ def _names(folder: str = "") -> Iterator[str]:
         folders, files = default_storage.listdir(folder)
     except FileNotFoundError:  # nothing was ever stored
         return
+    except OSError as error:
+        raise StoredFileUnreadable(name=error.filename or folder, why=error.strerror) from error
     for name in files:
         yield f"{folder}{name}"
     for name in folders:
@@ -103,8 +117,22 @@ def _names(folder: str = "") -> Iterator[str]:
             yield from _names(f"{folder}{name}/")
 
 
+def _is_folder() -> bool:
+    return isinstance(default_storage, FileSystemStorage)
+
+
+def _refuse_what_is_no_file(name: str) -> None:
+    """A link that leads nowhere has not vanished meanwhile, and a pipe would be waited for. Raises StoredFileUnreadable."""
+    path = default_storage.path(name) if _is_folder() else None
+    if path is None or os.path.isfile(path) or not os.path.lexists(path):
+        return
+    why = _("it is no file") if os.path.exists(path) else _("it is a link that leads nowhere")
+    raise StoredFileUnreadable(name=name, why=why)
+
+
 def _add(writer: Writer, name: str, heard: "Heard") -> dict:
     """Raises StoredFileChanged, StoredFileUnreadable."""
+    _refuse_what_is_no_file(name)
     with writer.section(f"{stored.SECTION}{name}") as out:
         try:
             before = _state(name)
@@ -115,7 +143,7 @@ def _add(writer: Writer, name: str, heard: "Heard") -> dict:
         except FileNotFoundError as error:
             raise StoredFileChanged() from error
         except OSError as error:
-            raise StoredFileUnreadable(why=error.strerror) from error
+            raise StoredFileUnreadable(name=name, why=error.strerror) from error
         if before != after or out.size != before[0]:
             raise StoredFileChanged()
     return {"name": name, "size": out.size, "sha256": out.digest.hexdigest()}

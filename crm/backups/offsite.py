@@ -22,8 +22,8 @@ from django.utils.translation import gettext_lazy as _
 from crm.exceptions import BackupDamaged, OffsiteFailed
 
 SUFFIX = ".hdbk"
-# Of a copy that is sent in parts; one of them is in memory.
-PART = 16 * 1024 * 1024
+# Of a copy that is sent in parts: the least that S3 takes, for lines that need a minute for it.
+PART = 5 * 1024 * 1024
 MOST_PARTS = 9_000
 BLOCK = 64 * 1024
 PAGE = 1000

@@ -21,6 +21,7 @@ from django.db.backends.postgresql.client import DatabaseClient
 from django.utils.translation import gettext as _
 from psycopg import sql
 
+from crm.backups import room
 from crm.exceptions import DumpFailed, LoadFailed
 
 SCHEMA = "public"
@@ -36,8 +37,13 @@ SETTINGS = {
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
 }
+# All that pg_dump is given: where it and its libraries lie, and how the server is reached. No key of the office's is among it.
+ENVIRONMENT = {"HOME", "LANG", "OPENSSL_CONF", "PATH", "PERL5LIB", "SSL_CERT_DIR", "SSL_CERT_FILE", "TMPDIR", "TZ"}
+ENVIRONMENT_OF = ("KRB5", "LC_", "LD_", "PG")
 # Seconds that pg_dump, or who drops tables, waits for who holds them.
 PATIENCE_S = 60
+# Of the locks that have numbers, the one of who restores into a database.
+RESTORES = 0x7265_7374_6F72_6500
 # Their text has no comma, and none of them is empty: what stands between two commas is one value, or none.
 PLAIN_TYPES = {
     "bigint", "integer", "smallint", "boolean", "date", "numeric", "real", "double precision", "uuid", "bytea", "inet",
@@ -77,9 +83,13 @@ def _schema_elsewhere(cursor) -> str:
 def _tool_version() -> int | None:
     if shutil.which("pg_dump") is None:
         return None
-    told = subprocess.run(["pg_dump", "--version"], capture_output=True, text=True, check=False)  # noqa: S607
+    told = subprocess.run(["pg_dump", "--version"], capture_output=True, text=True, check=False, env=_environment())  # noqa: S607
     found = re.search(r"\) (\d+)", told.stdout)
     return int(found[1]) if found else None
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name in ENVIRONMENT or name.startswith(ENVIRONMENT_OF)}
 
 
 def _trouble(tool: int | None, server: int) -> str:
@@ -145,7 +155,7 @@ class Snapshot:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env=os.environ | (environment or {}),
+                env=_environment() | (environment or {}),
             )
         except FileNotFoundError as error:
             raise DumpFailed(why=_("pg_dump is missing.")) from error
@@ -246,7 +256,7 @@ def _digest(cursor, schema: str, table: str, columns: list[tuple[str, str]]) -> 
     query = sql.SQL(
         "SELECT count(*), sum(hashtextextended(row_text, 1)), sum(hashtextextended(row_text, 2)) "
         'FROM (SELECT ({}) COLLATE "C" AS row_text FROM {} OFFSET 0) AS texts'
-    ).format(sql.SQL(" || ").join(groups) or sql.SQL("''"), sql.Identifier(schema, table))
+    ).format(sql.SQL(" || ").join(groups or [sql.SQL("''")]), sql.Identifier(schema, table))
     cursor.execute(query.as_string(None))
     rows, *sums = cursor.fetchone()
     told = [[name for name, _kind in [*plain, *((name, "") for name in others)]], rows]
@@ -272,13 +282,13 @@ _LOADING = {"check_function_bodies": "off", "client_min_messages": "warning", "m
 
 def load(cursor: psycopg.Cursor, source: BinaryIO, schema: str = SCHEMA) -> None:
     """Runs a dump into the schema, which has none of its tables, in the transaction that is open. Some MiB of memory.
-    Raises LoadFailed, which never tells a value."""
+    Raises NoRoom, LoadFailed, which never tells a value."""
     try:
         for name, value in (_LOADING | SETTINGS).items():
             cursor.execute("SELECT set_config(%s, %s, true)", [name, value])
         _run(cursor, _Script(source), schema)
     except psycopg.Error as error:
-        raise LoadFailed(why=told(error)) from error
+        raise room.lacking(error) or LoadFailed(why=told(error)) from error
 
 
 def told(error: psycopg.Error) -> str:
@@ -351,6 +361,16 @@ def settle(cursor: psycopg.Cursor, schema: str = SCHEMA) -> None:
     cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
     tables = sql.SQL(", ").join(sql.Identifier(schema, name) for name in names(cursor, schema))
     cursor.execute(sql.SQL("ANALYZE {}").format(tables))
+
+
+def be_the_only_restore(cursor) -> None:
+    """To the end of the transaction. Waits for another's end."""
+    cursor.execute("SELECT pg_advisory_xact_lock(%s)", [RESTORES])
+
+
+def wait_for_restores(cursor) -> None:
+    """One that was killed while it committed may still do so."""
+    cursor.execute("SELECT pg_advisory_xact_lock_shared(%s)", [RESTORES])
 
 
 def take(cursor: psycopg.Cursor, tables: list[str]) -> None:

@@ -21,6 +21,7 @@ from crm.encryption import field_key_fingerprints, fingerprint
 from crm.exceptions import (
     BackupTooNew,
     CrmError,
+    FileNotPlaced,
     FilesInTheWay,
     KeyMissing,
     OtherEngine,
@@ -58,7 +59,7 @@ def restore(
     `progress` hears what is done next. Raises a CrmError, and then nothing has changed."""
     url = to or apart.address()
     connections.close_all()  # not to be in our own way
-    with open_archive(path, settings.BACKUP_KEYS) as archive:
+    with open_archive(path, settings.BACKUP_KEYS) as archive, stored.alone(default_storage):
         refuse_unknown(archive)
         with apart.working("look", url) as work:
             there = work.answer()
@@ -66,29 +67,58 @@ def restore(
         progress(_("Verifying the backup."))
         archive.verify()
         compare_files(archive)
+        try:
+            _settle(url, there)
+        except FileNotPlaced as error:  # what it restores goes now
+            progress(str(error))
         if not there["tables"] and (name := stored.in_the_way(archive, default_storage)):
             raise FilesInTheWay(name=name)
-        ledgers, saved_in, saved = _newest_ledger(path, archive), "", None
-        with _place(there, url) as place:
-            if there["tables"]:
-                progress(_("Making a safety backup of what is there."))
-                with apart.working("save", url) as work:
-                    saved_in = work.answer()["file"]
-                if settings.BACKUPS_ON_THROWAWAY_DISK:
-                    keeping.copy_of(Path(saved_in))
-                with open_archive(saved_in, settings.BACKUP_KEYS) as safety:
-                    saved = safety.manifest["tables"]
-                    ledgers.append(_ledger(safety))
-                place.hold(saved)
-            progress(_("Loading, comparing and migrating."))
-            asked = {"file": str(path.absolute()), "ledgers": ledgers, "saved": saved}
-            with apart.working("restore", place.url, **asked) as work, stored.Staged(archive, default_storage) as files:
-                told = work.answer()
-                work.go_on()
-                place.finish()
-                files.place()
+        try:
+            done = _put_back(path, archive, there, url, progress)
+        except BaseException:
+            # Only the database knows whether it was committed; where it cannot be asked, the next start asks.
+            with contextlib.suppress(CrmError, OSError):
+                _settle(url, there)
+            raise
+        _settle(url, there)
+        return done
+
+
+def _put_back(path: Path, archive: Archive, there: dict, url: str, progress: Callable[[str], object]) -> Restored:
+    """The database; its files are staged then."""
+    ledgers, saved_in, saved = _ledgers(path, archive), "", None
+    with _place(there, url) as place:
+        if there["tables"]:
+            progress(_("Making a safety backup of what is there."))
+            with apart.working("save", url) as work:
+                saved_in = work.answer()["file"]
+            if settings.BACKUPS_ON_THROWAWAY_DISK:
+                keeping.copy_of(Path(saved_in))
+            with open_archive(saved_in, settings.BACKUP_KEYS) as safety:
+                saved = safety.manifest["tables"]
+                ledgers.append(_ledger(safety))
+            place.hold(saved)
+        progress(_("Loading, comparing and migrating."))
+        asked = {"file": str(path.absolute()), "ledgers": ledgers, "saved": saved}
+        staged = stored.Staged(archive, default_storage, there["database"])
+        with apart.working("restore", place.url, **asked) as work, staged as files:
+            told = work.answer()
+            work.go_on(files.hand_over())
+            place.finish()
     del told["tables"], told["rows"]
     return Restored(archive.manifest, files.count, saved_in=saved_in, **told)
+
+
+def _settle(url: str, there: dict) -> None:
+    """What a restore into this database has left among the stored files goes to its places, or away. Raises FileNotPlaced."""
+    if not stored.left(default_storage):
+        return
+    with apart.working("settle", url) as work:
+        named = work.answer()["named"]
+        placed = stored.settle(default_storage, named, database=there["database"])
+        work.go_on(placed)
+    for folder in placed:
+        stored.remove(default_storage, folder)
 
 
 # --- Before anything is touched ---
@@ -125,19 +155,16 @@ def _refuse(archive: Archive, there: dict, *, replace: bool) -> None:
 # --- The erasures since ---
 
 
-def _newest_ledger(path: Path, archive: Archive) -> list[str]:
-    """Of the newest later backup of this office that lies beside this one or where backups lie."""
-    later = []
+def _ledgers(path: Path, archive: Archive) -> list[str]:
+    """Of all backups of this office that lie beside this one or where backups lie. By their clocks nobody knows the newest:
+    one may have been wrong."""
+    found = []
     for folder in {path.parent.resolve(), Path(settings.BACKUP_DIR).resolve()}:
         for file in folder.glob("*.hdbk"):
             with contextlib.suppress(CrmError, OSError, KeyError), open_archive(file, settings.BACKUP_KEYS) as other:
                 if other.manifest["search_key"] == archive.manifest["search_key"]:
-                    later.append((other.manifest["created_at"], file))
-    for at, file in sorted(later, reverse=True):
-        if at > archive.manifest["created_at"]:
-            with contextlib.suppress(CrmError, OSError, KeyError), open_archive(file, settings.BACKUP_KEYS) as other:
-                return [_ledger(other)]
-    return []
+                    found.append(_ledger(other))
+    return found
 
 
 def _ledger(archive: Archive) -> str:
@@ -190,7 +217,7 @@ def _place(there: dict, url: str) -> Iterator[InTransaction | Beside]:
     if there["engine"] != "sqlite":
         yield InTransaction(url)
         return
-    target = Path(there["name"])
+    target = Path(there["name"]).resolve()  # a link to it stays one
     _refuse_logs_of_nobody(target)
     _take_leftovers_away(target)
     new = target.with_name(f"{target.name}{LEFT}{os.getpid()}")

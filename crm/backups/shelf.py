@@ -3,7 +3,6 @@ dot, and renamed when it is on the disk. What killed processes left goes with th
 
 import contextlib
 import datetime
-import errno
 import fcntl
 import hashlib
 import os
@@ -15,12 +14,12 @@ from typing import BinaryIO, NamedTuple
 
 from django.conf import settings
 
-from crm.exceptions import BackupFolderUnusable, NoRoomForBackup
+from crm.backups import room
+from crm.exceptions import BackupFolderUnusable, FileMayNotGrow, NoRoomForBackup
 
 SUFFIX = ".hdbk"
 _TIME = "%Y%m%dT%H%M%SZ"
 _NAME = re.compile(r"hypodesk-(\d{8}T\d{6}Z)-([a-z-]+?)(?:_(\d+))?" + re.escape(SUFFIX))
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class Kept(NamedTuple):
@@ -87,7 +86,7 @@ def file_of(name: str) -> contextlib.AbstractContextManager[NewFile]:
 
 @contextlib.contextmanager
 def _written(stem: str, named: Callable[[Path], Path]) -> Iterator[NewFile]:
-    """After an error inside nothing is left of it. Raises NoRoomForBackup and BackupFolderUnusable."""
+    """After an error inside nothing is left of it. Raises NoRoom and BackupFolderUnusable."""
     folder = Path(settings.BACKUP_DIR)
     part = folder / f".{stem}.{secrets.token_hex(4)}.part"
     with _told(folder):
@@ -116,8 +115,8 @@ def _told(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
-            raise NoRoomForBackup(folder=folder) from error
+        if lacking := room.lacking(error, folder):
+            raise lacking if isinstance(lacking, FileMayNotGrow) else NoRoomForBackup(folder=folder) from error
         raise BackupFolderUnusable(folder=folder, why=error.strerror) from error
 
 

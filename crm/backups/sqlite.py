@@ -16,7 +16,7 @@ from typing import BinaryIO
 from django.db import connection
 from django.utils.translation import gettext as _
 
-from crm.backups import shelf
+from crm.backups import room, shelf
 from crm.exceptions import DumpFailed, LoadFailed, TargetInUse
 
 BLOCK = 1 << 20
@@ -48,7 +48,7 @@ def snapshot() -> Iterator["Snapshot"]:
             with contextlib.closing(opened(name)) as live:
                 live.backup(target)
         except sqlite3.Error as error:
-            raise DumpFailed(why=error) from error
+            raise room.lacking(error) or DumpFailed(why=error) from error
         finally:
             target.close()
         if os.pread(file.fileno(), 2, _LOG_AT) == _WITH_LOG:
@@ -161,7 +161,8 @@ def alone(path: Path | str) -> Iterator["Alone"]:
         own.execute("PRAGMA busy_timeout = 0")
         found = Alone(own, Path(path))
         found.be_alone()
-        own.execute("PRAGMA journal_mode=WAL")
+        with room.told(found.path.parent):
+            own.execute("PRAGMA journal_mode=WAL")
         yield found
     finally:
         own.close()
@@ -169,7 +170,7 @@ def alone(path: Path | str) -> Iterator["Alone"]:
 
 class Alone:
     def __init__(self, own: sqlite3.Connection, path: Path):
-        self._own, self._path, self._version = own, path, None
+        self._own, self.path, self._version = own, path, None
 
     def be_alone(self) -> None:
         try:
@@ -177,11 +178,13 @@ class Alone:
             self._own.execute("BEGIN EXCLUSIVE")
             self._own.execute("ROLLBACK")
         except sqlite3.OperationalError as error:
-            raise TargetInUse(why=_("another process has it open")) from error
+            lacking = room.lacking(error, self.path.parent)
+            raise lacking or TargetInUse(why=_("another process has it open")) from error
 
     def remember(self) -> None:
         """From here on nobody may write."""
-        self._version = self._own.execute("PRAGMA data_version").fetchone()
+        with room.told(self.path.parent):
+            self._version = self._own.execute("PRAGMA data_version").fetchone()
 
     def tables(self) -> dict[str, dict]:
         return tables(self._own)
@@ -193,17 +196,20 @@ class Alone:
             raise TargetInUse(why=_("it was written to since its safety backup"))
         self.be_alone()
         self._own.execute("BEGIN EXCLUSIVE")
-        put(new, self._path)
+        put(new, self.path)
 
 
 def put(new: Path, target: Path) -> None:
     """`new` is a database that nobody has open."""
-    with contextlib.closing(opened(new)) as own:
-        own.execute("PRAGMA journal_mode=DELETE").fetchall()
-    if target.exists():
-        shutil.copymode(target, new)
-    sync(new)
-    new.replace(target)
+    with room.told(target.parent):
+        with contextlib.closing(opened(new)) as own:
+            own.execute("PRAGMA journal_mode=DELETE").fetchall()
+        if target.exists():
+            shutil.copymode(target, new)
+            with contextlib.suppress(PermissionError):  # not root: then whoever restores is whose it is
+                os.chown(new, target.stat().st_uid, target.stat().st_gid)
+        sync(new)
+        new.replace(target)
     sync(target.parent)
 
 

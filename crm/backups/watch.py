@@ -12,7 +12,9 @@ from django.utils.translation import gettext as _
 
 from crm import values
 from crm.backups import offsite, postgresql
+from crm.backups.archive import open_archive
 from crm.choices import BackupProof, RunState
+from crm.exceptions import BackupKeyMissing, CrmError
 from crm.models import BackupRun, BackupWatch, JobSchedule
 from crm.models.backups import IS_OURS
 
@@ -32,6 +34,11 @@ class Finding:
     text: str
     is_new: bool = False
     is_empty: bool = False
+
+    @property
+    def trouble(self) -> str:
+        """For every page: empty where all is well, or nothing could be done yet."""
+        return "" if self.code == FINE or self.is_new else self.text
 
 
 def finding(now: datetime.datetime) -> Finding:
@@ -99,12 +106,6 @@ def _is_new(now: datetime.datetime) -> bool:
     return since is None or now - since <= FRESH
 
 
-def trouble(now: datetime.datetime) -> str:
-    """For every page: empty where all is well, or nothing could be done yet."""
-    found = finding(now)
-    return "" if found.code == FINE or found.is_new else found.text
-
-
 def disk_trouble() -> str:
     """No query."""
     if offsite.is_set() or not settings.BACKUPS_ON_THROWAWAY_DISK:
@@ -120,8 +121,22 @@ def tools_trouble() -> str:
     return postgresql.check_tools() if connection.vendor == "postgresql" else ""
 
 
+def key_trouble() -> str:
+    """Of the newest backup that lies on this machine."""
+    run = BackupRun.objects.kept().filter(IS_OURS, is_local=True).order_by("-created_at").first()
+    if run is None:
+        return ""
+    try:
+        open_archive(run.path, settings.BACKUP_KEYS).close()
+    except BackupKeyMissing as error:
+        return str(error)
+    except (CrmError, OSError):  # that it is damaged or gone others tell
+        pass
+    return ""
+
+
 def look(now: datetime.datetime) -> str:
     """Writes down what pages cannot ask; returns it."""
-    found = tools_trouble()
+    found = tools_trouble() or key_trouble()
     BackupWatch.objects.update_or_create(pk=1, defaults={"trouble": found, "looked_at": now})
     return found

@@ -25,11 +25,18 @@ class Fault:
     name: str
     rounds: int
     vendors: tuple[str, ...] = ("sqlite", "postgresql")
+    has_own_server: bool = False
 
     def missing(self, vendor: str) -> str:
         """What it needs and has not got here."""
         if vendor not in self.vendors:
             return "PostgreSQL"
+        if (
+            self.has_own_server
+            and vendor == "postgresql"
+            and not importlib.import_module("crm.faults.server").programs()
+        ):
+            return "PostgreSQL's own programs"
         if self.room == "disks" and not importlib.import_module("crm.faults.disks").can_mount():
             return "a user who may mount a tmpfs"
         return ""
@@ -46,12 +53,24 @@ FAULTS = {
         Fault("`kill -9` of a busy worker", "killed", "busy_worker", 20),
         Fault("`kill -9` of an idle worker", "killed", "idle_worker", 20),
         Fault("`kill -9` of the queue's main process", "killed", "main_process", 20),
-        Fault("`kill -9` of PostgreSQL's main process", "server", "database", 20, ("postgresql",)),
+        Fault("`kill -9` of PostgreSQL's main process", "server", "database", 20, ("postgresql",), has_own_server=True),
         Fault("`kill -9` at a random moment of an import", "importing", "killed_import", 50),
         Fault("`kill -9` at a random moment of a backup", "backups", "killed_backup", 50),
         Fault("`kill -9` at a random moment of a restore", "backups", "killed_restore", 50),
         Fault("`kill -9` at a random moment of the nightly backup", "backups", "killed_night", 50),
         Fault("a full disk under a backup or a restore", "disks", "full_disk", 30),
+        Fault(
+            "PostgreSQL's own full disk under a restore",
+            "disks",
+            "full_server",
+            30,
+            ("postgresql",),
+            has_own_server=True,
+        ),
+        Fault(
+            "a wrong key or password of a backup or a restore", "passwords", "wrong_password", 3, has_own_server=True
+        ),
+        Fault("a limit of a file's size under a backup or a restore", "limits", "file_size", 30),
         Fault("a store of copies that refuses, fails, stalls or lies", "stores", "broken_store", 30),
         Fault("two workers before 1,000 due slots", "slots", "two_workers", 1),
         Fault("730 days, with each change of the clock", "clock", "two_years", 1),

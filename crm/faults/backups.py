@@ -35,12 +35,15 @@ from crm.tests import factories
 from crm.tests.backups import archives, store
 from crm.tests.processes import Program, wait_until
 from crm.tests.raw import Database
+from project.env import ROOT
 
 CASES, FEW = 300, 5
 FILES = {"documents/contract.pdf": 300_000, "documents/2026/proof of income.pdf": 40_000, "documents/note.txt": 0}
 LARGE = {"documents/plans.tiff": 7_000_000}  # its backup is copied in two parts
 # Of what a whole act takes, so that some kills come too late.
 LATEST = 1.1
+# Of a start that finishes a restore: so many it takes for that.
+FIRST_STEPS = 12
 # So many kills before one is let come to its end.
 AGAIN = 5
 # A killed client's session at the server ends when it is next read from or written to.
@@ -112,6 +115,13 @@ class Office:
             self.wrong.append(f"{command[0]} ended with {code}: {output[-400:]}")
         return output
 
+    def manage(self, *command, **variables: str) -> subprocess.CompletedProcess:
+        """As an operator does."""
+        arguments = [sys.executable, ROOT / "manage.py", *map(str, command)]
+        return subprocess.run(
+            arguments, cwd=self.folder, env=self.env | variables, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+        )  # fmt: skip
+
     def made(self) -> Path:
         """A backup."""
         known = self.kept()
@@ -172,12 +182,15 @@ class Office:
     def left(self) -> list[str]:
         """What should have gone: unfinished files, scratch places."""
         names = [path.name for path in (*self.backups.iterdir(), *self.data.iterdir()) if path.name.startswith(".")]
-        names += [path.name for path in self.files.glob(f"{stored.FOLDER}*")] if self.files.is_dir() else []
+        names += self.left_of_files()
         if connection.vendor == "sqlite":
             file = Path(self.env["DATABASE_URL"].removeprefix("sqlite:///"))
             known = {file.name, f"{file.name}-wal", f"{file.name}-shm", f"{file.name}-journal"}
             return names + [path.name for path in file.parent.glob(f"{file.name}*") if path.name not in known]
         return names
+
+    def left_of_files(self) -> list[str]:
+        return [path.name for path in self.files.glob(f"{stored.FOLDER}*")] if self.files.is_dir() else []
 
     def left_on_the_server(self) -> list[str]:
         """Sessions of the killed, when they had time to hear of it; scratch databases of this office."""
@@ -313,11 +326,7 @@ class Restored:
         self.states.reverse()
 
     def tables(self) -> dict:
-        if connection.vendor == "sqlite":
-            with contextlib.closing(sqlite.opened(self.database.file)) as reader:
-                return sqlite.tables(reader)
-        with psycopg.connect(self.database.url) as server, server.cursor() as cursor:
-            return postgresql.tables(cursor)
+        return tables_of(self.database)
 
     def state(self) -> State | None:
         """None where it is neither."""
@@ -329,6 +338,14 @@ class Restored:
     def has_files_of(self, state: State) -> bool:
         there = {name: self.office.files / name for name in state.files}
         return all(path.is_file() and _digest(path) == state.files[name] for name, path in there.items())
+
+
+def tables_of(database: Database) -> dict:
+    if connection.vendor == "sqlite":
+        with contextlib.closing(sqlite.opened(database.file)) as reader:
+            return sqlite.tables(reader)
+    with psycopg.connect(database.url) as server, server.cursor() as cursor:
+        return postgresql.tables(cursor)
 
 
 def _listed(archive: Path) -> dict[str, str]:
@@ -347,8 +364,8 @@ def restored(desk: Desk) -> Iterator[Restored]:
 
 
 def killed_restore(desk: Desk, rounds: int) -> Found:
-    """Of the one backup over what there is of the other."""
-    drawn, seen, lost = random.Random(desk.seed), Counter(), 0
+    """Of the one backup over what there is of the other. The next start ends what the kill has left."""
+    drawn, seen, lost, differing = random.Random(desk.seed), Counter(), 0, 0
     with restored(desk) as both:
         office, known = both.office, both.office.kept()
         for number in range(1, rounds + 1):
@@ -360,7 +377,16 @@ def killed_restore(desk: Desk, rounds: int) -> Found:
             if state is both.old and not both.has_files_of(state):
                 office.wrong.append("the old database, and not its files")
             office.look_at(known)
+            if state is both.new and not both.has_files_of(state):
+                seen["of whom the next start was killed too"] += office.kill(
+                    "release", step=drawn.randint(1, FIRST_STEPS)
+                )
+            office.run("release")
+            if both.state() is not state:
+                office.wrong.append("the next start has changed the database")
             is_whole = state is not None and both.has_files_of(state)
+            differing += not is_whole
+            office.left_behind(office.left_of_files())
             if number % AGAIN == 0 or number == rounds or not is_whole:
                 office.run("restore", both.new.archive, "--yes")
                 office.look_at(known)
@@ -371,7 +397,8 @@ def killed_restore(desk: Desk, rounds: int) -> Found:
                 (office.backups / name).unlink()
             if both.state() is both.new:
                 both.turn()
-    return Found(rounds, lost, said=counted(seen), wrong=once(office.wrong))
+    said = f"{counted(seen)}; after the next start the files of {differing} differ"
+    return Found(rounds, lost + differing, said=said, wrong=once(office.wrong))
 
 
 def _became(both: Restored, state: State | None) -> str:
@@ -385,6 +412,16 @@ def _became(both: Restored, state: State | None) -> str:
 # --- A night ---
 
 
+def variables(door: store.Door) -> dict[str, str]:
+    """Of an office that copies there."""
+    return {
+        "S3_ENDPOINT_URL": door.url,
+        "S3_BUCKET": store.BUCKET,
+        "S3_ACCESS_KEY_ID": "id-of-the-office",
+        "S3_SECRET_ACCESS_KEY": f"{SECRET} of the office",
+    }
+
+
 class Nights:
     """The nightly job, with a store to copy to. Of each night one file stays, so pruning has work too."""
 
@@ -392,10 +429,7 @@ class Nights:
         self.door = door
         self.office = Office(desk, "office")
         self.office.env |= {
-            "S3_ENDPOINT_URL": door.url,
-            "S3_BUCKET": store.BUCKET,
-            "S3_ACCESS_KEY_ID": "id-of-the-office",
-            "S3_SECRET_ACCESS_KEY": f"{SECRET} of the office",
+            **variables(door),
             "BACKUP_KEEP_LEAST": "1",
             "BACKUP_NIGHTLY_DAYS": "1",
             "BACKUP_WEEKLY_WEEKS": "1",

@@ -4,18 +4,24 @@ much room there is, is drawn each time. Nothing that looks good is left, what wa
 
 import contextlib
 import copy
+import dataclasses
 import os
 import random
+import re
 import shutil
 import subprocess
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 from django.db import connection
 
 from crm.choices import BackupProof, RunState
+from crm.faults import server
 from crm.faults.backups import Office, Restored, counted, once, restored
 from crm.faults.desk import Desk, Found
 from crm.models import BackupRun, JobRun
@@ -23,6 +29,10 @@ from crm.models import BackupRun, JobRun
 # What tmpfs gives at least; no size at all would be all of the memory.
 PAGE = 4096
 ROOMY = 1 << 30
+# So much of what a database takes on a server's disk is too little for it, which has had room of its own to let go.
+ENOUGH = 0.6
+# What is said of it.
+FULL, CURE = "no room", "Free some space"
 
 
 class Disk:
@@ -32,7 +42,8 @@ class Disk:
         self._mount(f"size={room}")
 
     def leave(self, room: int) -> None:
-        used = sum(path.stat().st_blocks * 512 for path in self.folder.rglob("*") if path.is_file())
+        now = os.statvfs(self.folder)
+        used = (now.f_blocks - now.f_bfree) * now.f_frsize
         self._mount(f"remount,size={used + max(room, PAGE)}")
 
     def grow(self) -> None:
@@ -79,8 +90,8 @@ def _backup(both: Restored, disk: Disk, drawn: random.Random) -> None:
     office = both.office.elsewhere(backups=disk.folder)
     known = office.kept()
     disk.leave(int(drawn.uniform(0, 0.9) * both.old.archive.stat().st_size))
-    _refused(office, "backup")
-    _left_nothing(office, known)
+    refused(office, "backup")
+    left_nothing(office, known)
     disk.grow()
     office.run("backup")
     if len(office.look_at(known)) != 1:
@@ -103,13 +114,19 @@ def _files(both: Restored, disk: Disk, drawn: random.Random) -> None:
 
 
 def _restored_with_room(both: Restored, office: Office, disk: Disk) -> None:
-    files = _files_of(office)
-    known = office.kept()
-    _refused(office, "restore", both.new.archive, "--yes")
+    with changes_nothing(both, office):
+        refused(office, "restore", both.new.archive, "--yes")
+        disk.grow()  # SQLite needs some to look
+
+
+@contextlib.contextmanager
+def changes_nothing(both: Restored, office: Office) -> Iterator[None]:
+    """What is done inside; and afterwards a restore goes well."""
+    files, known = files_of(office), office.kept()
+    yield
     known |= office.look_at(known)  # a safety backup may have been made
-    _left_nothing(office, known)
-    disk.grow()  # SQLite needs some to look
-    if both.state() is not both.old or _files_of(office) != files:
+    left_nothing(office, known)
+    if both.state() is not both.old or files_of(office) != files:
         office.wrong.append("a restore without room has changed something")
     office.run("restore", both.new.archive, "--yes")
     if both.state() is not both.new:
@@ -117,7 +134,7 @@ def _restored_with_room(both: Restored, office: Office, disk: Disk) -> None:
     both.turn()
 
 
-def _files_of(office: Office) -> dict[str, int]:
+def files_of(office: Office) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in office.files.rglob("*") if path.is_file()}
 
 
@@ -132,8 +149,8 @@ def _copy(both: Restored, disk: Disk, drawn: random.Random) -> None:
     moved = _moved(both, disk)
     known = moved.office.kept()
     disk.leave(int(drawn.uniform(0, 0.9) * moved.database.file.stat().st_size))
-    _refused(moved.office, "backup")
-    _left_nothing(moved.office, known)
+    refused(moved.office, "backup")
+    left_nothing(moved.office, known)
     disk.grow()
     if moved.state() is not moved.old:
         moved.office.wrong.append("a backup without room has changed something")
@@ -170,7 +187,7 @@ def _trial(both: Restored, disk: Disk, drawn: random.Random) -> None:
         office.wrong.append("what could not be tried is not told as such")
     if run.state == RunState.DONE or not run.message:
         office.wrong.append(f"the night is {run.state}, without a trial")
-    _left_nothing(office, office.kept())
+    left_nothing(office, office.kept())
     office.run("check_backups", is_well=False)
     disk.grow()
     JobRun.objects.filter(pk=run.pk).update(state=RunState.QUEUED, due_at=run.created_at)  # somebody tries it again
@@ -179,11 +196,87 @@ def _trial(both: Restored, disk: Disk, drawn: random.Random) -> None:
         office.wrong.append("not restored to try where there is room again")
 
 
-def _refused(office: Office, *command) -> None:
-    said = office.run(*command, is_well=False)
-    if "Traceback" in said:
+# --- The server's own disk ---
+
+
+@dataclass(frozen=True)
+class Own:
+    """A database of a server that is there for it."""
+
+    url: str
+
+
+def full_server(desk: Desk, rounds: int) -> Found:
+    """Under a restore: of the office's database alone, or of all that the server has, its log included. Then the server itself
+    may fall, and says no more than that."""
+    drawn, seen, wrong = random.Random(desk.seed), Counter(), []
+    for number, (name, way) in enumerate({"its database": _database_alone, "all of the server": _all_of_it}.items()):
+        folder = desk.folder / str(number)
+        folder.mkdir()
+        with way() as (own, disk, url):
+            both = Restored(dataclasses.replace(desk, folder=folder), Own(url))
+            for _ in range(number, rounds, 2):
+                _server_without_room(both, own, disk, drawn)
+                seen[name] += 1
+            wrong += both.office.wrong
+    return Found(rounds, said=counted(seen), wrong=once(wrong))
+
+
+@contextlib.contextmanager
+def _database_alone() -> Iterator[tuple[server.Server, Disk, str]]:
+    with (
+        server.own_folder() as folder,
+        server.own_folder() as place,
+        Disk(place) as disk,
+        server.started(folder) as own,
+    ):
+        own.take(place)
+        own.ask(f"CREATE TABLESPACE small LOCATION '{place}'", "CREATE DATABASE office TABLESPACE small")
+        yield own, disk, own.address_of("office", "postgres")
+
+
+@contextlib.contextmanager
+def _all_of_it() -> Iterator[tuple[server.Server, Disk, str]]:
+    with server.own_folder() as folder, Disk(folder) as disk, server.started(folder) as own:
+        own.ask("CREATE DATABASE office")
+        yield own, disk, own.address_of("office", "postgres")
+
+
+def _server_without_room(both: Restored, own: server.Server, disk: Disk, drawn: random.Random) -> None:
+    office = both.office
+    own.ask("CHECKPOINT")
+    disk.leave(int(drawn.uniform(0, ENOUGH) * _size(both.database.url)))
+    with changes_nothing(both, office):
+        said = office.run("restore", both.new.archive, "--yes", is_well=False)
+        if "Traceback" in said or not (is_named(said) or "closed the connection" in said):
+            office.wrong.append(f"a restore where the server has no room says: {said[-400:]}")
+        disk.grow()
+        own.stand_up()
+
+
+def _size(url: str) -> int:
+    """Of what a restore writes anew."""
+    with psycopg.connect(url) as own:
+        [(size,)] = own.execute(
+            "SELECT pg_database_size(current_database()) - pg_database_size('template1')"
+        ).fetchall()
+    return size
+
+
+# --- What is said ---
+
+
+def refused(office: Office, *command, cure: str = CURE, **variables: str) -> None:
+    """In one line that names a full disk and its cure, whatever the folders are called."""
+    said = office.run(*command, is_well=False, **variables)
+    if "Traceback" in said or not is_named(said, cure):
         office.wrong.append(f"{command[0]} without room says: {said[-400:]}")
 
 
-def _left_nothing(office: Office, known: dict[str, str]) -> None:
+def is_named(said: str, cure: str = CURE) -> bool:
+    words = re.sub(r"\S*/\S*", "", said.strip().rpartition("\n")[2])
+    return FULL in words and cure in words
+
+
+def left_nothing(office: Office, known: dict[str, str]) -> None:
     office.left_behind(list(office.look_at(known)), office.left(), office.left_on_the_server())

@@ -54,17 +54,43 @@ class Server:
         self.user = None
         if os.getuid() == 0:
             self.user = next(name for name in ("postgres", "nobody") if _is_user(name))
-            shutil.chown(folder, self.user)
+        self.take(folder)
         self.process: subprocess.Popen | None = None
         self._run("initdb", "--pgdata", "data", "--username", "postgres", "--auth", "trust", "--encoding", "UTF8")
 
+    def take(self, folder: Path) -> None:
+        """To be written by it."""
+        if self.user:
+            shutil.chown(folder, self.user)
+
     @property
     def address(self) -> str:
-        return f"postgres://postgres@127.0.0.1:{self.port}/postgres"
+        return self.address_of("postgres", "postgres")
+
+    def address_of(self, name: str, login: str) -> str:
+        return f"postgres://{login}@127.0.0.1:{self.port}/{name}"
+
+    def ask(self, *statements: str) -> None:
+        with psycopg.connect(self.address, autocommit=True) as own:
+            for each in statements:
+                own.execute(each)
+
+    def want_passwords(self) -> None:
+        """Of all but its own user."""
+        (self.folder / "data" / "pg_hba.conf").write_text(
+            "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
+        )
+        self.ask("SELECT pg_reload_conf()")
 
     def start(self) -> None:
         """A server that was killed leaves processes, which go by themselves; until then it does not start."""
         assert wait_until(self._starts, within_s=START_S), (self.folder / "log").read_text()
+
+    def stand_up(self) -> None:
+        """After whatever befell it; who has ended is started again."""
+        wait_until(lambda: self._answers() or self.process.poll() is not None, within_s=START_S)
+        if self.process.poll() is not None:
+            self.start()
 
     def _starts(self) -> bool:
         command = ["postgres", "-D", "data", "-p", str(self.port), "-k", str(self.folder), "-c", "fsync=on"]
@@ -119,17 +145,31 @@ def programs() -> Path | None:
 @contextlib.contextmanager
 def cluster() -> Iterator[Server]:
     """With a copy of the database that Django has here."""
-    folder = Path(tempfile.mkdtemp(prefix="hypodesk-cluster-"))
-    server = None
-    try:
-        server = Server(programs(), folder)
-        server.start()
+    with own_folder() as folder, started(folder) as server:
         server.fill(address())
         yield server
+
+
+@contextlib.contextmanager
+def own_folder() -> Iterator[Path]:
+    """Where whoever PostgreSQL runs as may go."""
+    folder = Path(tempfile.mkdtemp(prefix="hypodesk-cluster-"))
+    try:
+        yield folder
     finally:
-        if server and server.process:
-            server.kill(signal.SIGQUIT)
         shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def started(folder: Path) -> Iterator[Server]:
+    """An empty one."""
+    server = Server(programs(), folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        if server.process:
+            server.kill(signal.SIGQUIT)
 
 
 @contextlib.contextmanager

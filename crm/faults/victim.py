@@ -3,6 +3,7 @@ beginning and says at its end how many steps it took on the disk. With FAULTS_ST
 all that it has started: so the moments between two steps, too short for any clock, are met too."""
 
 import os
+import resource
 import signal
 import sys
 
@@ -41,6 +42,12 @@ def again(run) -> None:
     tasks.run_job(int(run))
 
 
+def limit_files() -> None:
+    """So many bytes a file, also of all that is started."""
+    if most := int(os.environ.get("FAULTS_FILE_SIZE", 0)):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+
+
 def lose_patience() -> None:
     from crm.backups import offsite
 
@@ -56,6 +63,7 @@ def main(key: str, what: str, *arguments: str) -> None:
 
     steps = Steps(int(os.environ.get("FAULTS_STEP", 0)))
     note("begin", int(key))
+    limit_files()
     sys.addaudithook(steps)
     if what in ("night", "again"):
         lose_patience()

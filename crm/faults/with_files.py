@@ -7,4 +7,6 @@ import os
 _settings = importlib.import_module(os.environ["FAULTS_SETTINGS"])
 globals().update({name: value for name, value in vars(_settings).items() if name.isupper()})
 
+if _key := os.environ.get("FAULTS_BACKUP_KEY"):
+    BACKUP_KEYS = [_key]
 STORAGES = {**_settings.STORAGES, "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"}}

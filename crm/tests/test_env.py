@@ -200,6 +200,22 @@ def test_a_postgres_address_is_taken_apart(monkeypatch, scheme):
 
 
 @pytest.mark.parametrize(
+    ("url", "host", "port"),
+    [
+        ("postgres:////var/run/postgresql/office", "/var/run/postgresql", ""),
+        ("postgres:///office?host=/var/run/postgresql&port=5433", "/var/run/postgresql", 5433),
+        ("postgres://[::1]:5433/office", "::1", 5433),
+        ("postgres:///office?host=::1", "::1", ""),
+    ],
+)
+def test_a_server_behind_a_socket_or_an_ipv6_address_is_found(monkeypatch, url, host, port):
+    monkeypatch.setenv("DATABASE_URL", url)
+    found = env.database("DATABASE_URL", "")
+    assert (found["HOST"], found["PORT"], found["NAME"]) == (host, port, "office")
+    assert not found.get("OPTIONS")
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "mysql://u:secret@h/d",
@@ -216,6 +232,21 @@ def test_another_database_is_refused_without_its_password(monkeypatch, url):
     with warnings.catch_warnings(record=True) as warned, pytest.raises(ImproperlyConfigured, match="URL") as refused:
         env.database("DATABASE_URL", "")
     assert "secret" not in f"{refused.value}{[str(warning.message) for warning in warned]}"
+
+
+@pytest.mark.parametrize("url", ["", "postgres://u:secret@h/d", "postgresql:////var/run/postgresql/d"])
+def test_an_address_of_postgresql_is_taken_as_it_is(monkeypatch, url):
+    monkeypatch.setenv("VERIFY_DATABASE_URL", url)
+    assert env.postgresql_url("VERIFY_DATABASE_URL") == url
+
+
+@pytest.mark.parametrize("url", ["mysql://u:secret@h/d", "sqlite:////secret", "secret", "postgres://u:secret@h:x/d"])
+def test_another_address_is_refused_by_the_variables_name_and_never_quoted(monkeypatch, url):
+    monkeypatch.setenv("VERIFY_DATABASE_URL", url)
+    with pytest.raises(ImproperlyConfigured, match="^VERIFY_DATABASE_URL") as refused:
+        env.postgresql_url("VERIFY_DATABASE_URL")
+    assert "secret" not in str(refused.value)
+    assert "sqlite" not in str(refused.value)
 
 
 # --- Field keys ---

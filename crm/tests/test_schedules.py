@@ -1,3 +1,4 @@
+import dataclasses
 import datetime
 import threading
 from zoneinfo import ZoneInfo
@@ -53,6 +54,32 @@ def test_a_night_when_the_clock_changes_has_one_slot(day, hour):
     found = list(Clock(datetime.time(2, 30)).slots(at(*day), at(*day) + DAY))
     assert [slot.at.astimezone(PRAGUE).hour for slot in found] == [hour]
     assert len({slot.key for slot in found}) == 1
+
+
+@pytest.mark.parametrize(
+    ("day", "hours"), [((2026, 3, 29), 23), ((2026, 10, 25), 25)], ids=["a short day", "a long one"]
+)
+def test_a_night_when_the_clock_changes_has_one_backup_and_each_hour_has_one(settings, monkeypatch, day, hours):
+    """As a worker's beats ask: at the minute, and once again."""
+    settings.BACKUP_EVERY = 1
+    names = ("nightly_backup", "hourly_backup")
+    when = dataclasses.replace(schedules.SCHEDULES["hourly_backup"], when=Every(60))
+    monkeypatch.setattr(
+        schedules, "SCHEDULES", {"hourly_backup": when, "nightly_backup": schedules.SCHEDULES["nightly_backup"]}
+    )
+    begin = at(*day).astimezone(datetime.UTC)
+    for name in names:
+        JobSchedule.objects.create(name=name, since=begin - datetime.timedelta(seconds=1))
+    for minutes in range(0, hours * 60, 10):
+        now = begin + datetime.timedelta(minutes=minutes)
+        for _ in range(2):
+            schedules.tick(now)
+            JobRun.objects.update(state=RunState.DONE)
+    slots = {name: list(JobRun.objects.filter(name=name).values_list("slot", flat=True)) for name in names}
+    assert slots["nightly_backup"] == [f"{at(*day):%Y-%m-%d}"]
+    assert len(slots["hourly_backup"]) == len(set(slots["hourly_backup"])) == hours
+    [night] = JobRun.objects.filter(name="nightly_backup")
+    assert night.due_at.astimezone(PRAGUE).hour == (3 if hours == 23 else 2)
 
 
 def test_a_slot_belongs_to_the_stretch_that_ends_with_it():

@@ -6,7 +6,7 @@ from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
 
 from crm import jobs
-from crm.backups import keeping
+from crm.backups import keeping, room
 from crm.choices import BackupKind, Source
 from crm.exceptions import CrmError
 from crm.models import operation
@@ -20,6 +20,6 @@ class Command(BaseCommand):
             with operation(Source.COMMAND):
                 run = keeping.make(kind=BackupKind.BY_HAND, now=timezone.now())
         except (CrmError, OSError, DatabaseError) as error:
-            raise CommandError(jobs.told(error)) from error
+            raise CommandError(str(room.lacking(error) or jobs.told(error))) from error
         size = filesizeformat(run.size_bytes).replace("\xa0", " ")
         self.stdout.write(f"{run.path}: {size}, {run.rows_total} rows, {run.files_total} files, {run.took_s} s")

@@ -3,6 +3,7 @@ from django.utils import timezone
 
 from crm.backups import keeping
 from crm.exceptions import CrmError
+from crm.management import unmigrated
 
 
 class Command(BaseCommand):
@@ -13,7 +14,8 @@ class Command(BaseCommand):
 
     def handle(self, *args, **options):
         try:
-            count = keeping.prune(timezone.now())
+            with unmigrated.refused():
+                count = keeping.prune(timezone.now())
         except (CrmError, OSError) as error:
             raise CommandError(str(error)) from error
         self.stdout.write(f"{count} backups removed")

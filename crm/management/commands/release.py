@@ -8,7 +8,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
 from crm import checks, jobs, roles, shipped
-from crm.backups import keeping, making, watch
+from crm.backups import keeping, making, placing, watch
 from crm.choices import BackupKind, Source
 from crm.exceptions import CrmError
 from crm.models import User, operation
@@ -33,6 +33,7 @@ class Command(BaseCommand):
 
     def handle(self, *args, **options):
         checks.refuse_unsafe_start()
+        placing.finish_at_start()
         for trouble in filter(None, (watch.cannot_make(), watch.tools_trouble(), watch.disk_trouble())):
             self.warn(trouble)
         with operation(Source.COMMAND):

@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+from django.conf import settings
+from django.core.files.storage import default_storage
 from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
 
-from crm.backups import fetching, restoring
+from crm.backups import fetching, restoring, room
 from crm.exceptions import CrmError
 
 
@@ -30,10 +33,13 @@ class Command(BaseCommand):
         try:
             if options["list"]:
                 return self.tell(fetching.copies())
-            path = fetching.newest(self.say) if latest else fetching.named(file, self.say)
+            now = timezone.now()
+            path = fetching.newest(self.say, now) if latest else fetching.named(file, self.say, now)
             self.report(restoring.restore(path, to=to, replace=yes, progress=self.say))
         except (CrmError, OSError) as error:
-            raise CommandError(str(error)) from error
+            # A file that is stored; all else tells its place itself.
+            place = getattr(default_storage, "location", settings.DATA_DIR)
+            raise CommandError(str(room.lacking(error, place) or error)) from error
 
     def tell(self, copies):
         for copy in copies:

@@ -36,6 +36,17 @@ def store(s3_server, settings, monkeypatch):
     s3_server.fault = lambda method, path: ""
 
 
+@pytest.fixture
+def folders(tmp_path, settings):
+    """Of backups and of stored files, as in an office."""
+    settings.BACKUP_DIR = tmp_path / "backups"
+    settings.MEDIA_ROOT = tmp_path / "files"
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    }
+
+
 @pytest.fixture(scope="module")
 def archive(django_db_setup, django_db_blocker, tmp_path_factory):
     """A backup of a small office with a sealed history and two files; made once, then the database is as it was."""

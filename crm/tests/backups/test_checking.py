@@ -6,14 +6,16 @@ import io
 from pathlib import Path
 from types import SimpleNamespace
 
+import psycopg
 import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
+from django.db import connection
 
 from crm.backups import apart, checking, postgresql, scratch
 from crm.backups.archive import open_archive
 from crm.choices import BackupProof
-from crm.exceptions import AuditNotWhole, BackupDamaged, BackupDiffers
+from crm.exceptions import AuditNotWhole, BackupDamaged, BackupDiffers, RestoreFailed
 from crm.tests.backups import archives
 from crm.tests.backups.conftest import FILES
 from crm.tests.raw import IS_POSTGRES
@@ -164,6 +166,13 @@ def test_another_database_may_be_named_for_it_and_keeps_what_it_has(archive, tar
     assert list(target.rows()) == ["crm_client"]
 
 
+@on_postgresql
+def test_another_database_that_cannot_be_reached_is_told_by_its_variable(archive, target, monkeypatch):
+    monkeypatch.setattr(settings, "VERIFY_DATABASE_URL", f"{target.owner_url}_gone")
+    with pytest.raises(RestoreFailed, match=r"^VERIFY_DATABASE_URL: .*_gone.* does not exist"):
+        checking.verify(archive, restore=True)
+
+
 def test_a_backup_of_an_engine_that_is_not_here_is_not_verified(archive, tmp_path, monkeypatch):
     if IS_POSTGRES:
         pytest.skip("SQLite is everywhere")
@@ -202,15 +211,58 @@ def test_the_command_says_what_is_wrong(tmp_path):
 # --- Addresses ---
 
 
-@pytest.mark.parametrize("password", ["", "plain", "p@ss:w/rd?#%25 ž"])
-def test_an_address_is_read_as_it_was_meant(monkeypatch, password):
+ROLE = "postgres://role@"
+
+
+def read_back(monkeypatch, url: str) -> tuple[dict, dict]:
+    """What an address says, and what ours of the same database does."""
+    monkeypatch.setenv("DATABASE_URL", url)
+    known = env.database("DATABASE_URL", "")
+    office = SimpleNamespace(vendor="postgresql", settings_dict={"OPTIONS": {}} | known)
+    monkeypatch.setattr(apart, "connection", office)
+    monkeypatch.setenv("DATABASE_URL", apart.address())
+    return {"OPTIONS": {}} | known, {"OPTIONS": {}} | env.database("DATABASE_URL", "")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"{ROLE}db.example.com/office",
+        f"{ROLE}db.example.com:5433/office",
+        "postgres:///office",
+        f"{ROLE}//var/run/postgresql/office",
+        f"{ROLE}/office?host=/var/run/postgresql",
+        f"{ROLE}/office?host=/var/Run%20of/post%25gresql&port=5433",
+        f"{ROLE}[::1]/office",
+        f"{ROLE}[::1]:5433/office",
+        f"{ROLE}one:5432,two:5433/office",
+        "postgres://me%40h%3Ae%2Fr%3Fe%23%25%20%2B:p%40s%3As%2F%3F%23%25%20%2B@h/of%40f%3Ai%2Fc%3Fe%23%25%20%2Bd%C5%BE",
+        f"{ROLE}/of%2Ffi%25ce?host=/var/run/postgresql",
+        f"{ROLE}h/office?sslmode=verify-full&sslrootcert=/a%20b%26c.crt&options=-c%20a%3Db&connect_timeout=5",
+    ],
+)
+def test_an_address_is_read_as_it_was_meant(monkeypatch, url):
+    known, found = read_back(monkeypatch, url)
+    assert found == known
+
+
+def test_what_is_no_part_of_an_address_is_left_out(monkeypatch):
     known = {
-        "NAME": "of/fice", "USER": "me@here", "PASSWORD": password, "HOST": "db.example.com", "PORT": "5433",
-        "OPTIONS": {"sslmode": "verify-full", "sslrootcert": "/a b.crt", "pool": {"min_size": 1}},
+        "NAME": "office", "USER": "", "PASSWORD": None, "HOST": "", "PORT": "",
+        "OPTIONS": {"sslmode": "require", "pool": {"min_size": 1}},
     }  # fmt: skip
     monkeypatch.setattr(apart, "connection", SimpleNamespace(vendor="postgresql", settings_dict=known))
-    monkeypatch.setenv("DATABASE_URL", apart.address())
-    found = env.database("DATABASE_URL", "")
-    told = {name: str(found[name]) for name in ("NAME", "USER", "PASSWORD", "HOST", "PORT")}
-    assert told == {name: known[name] for name in told}
-    assert found["OPTIONS"] == {"sslmode": "verify-full", "sslrootcert": "/a b.crt"}
+    assert apart.address() == "postgres:///office?sslmode=require"
+
+
+@on_postgresql
+def test_a_restore_is_tried_over_a_socket(archive, monkeypatch):
+    with contextlib.closing(postgresql.connected()) as server:
+        [(folders,)] = server.execute("SHOW unix_socket_directories").fetchall()
+    monkeypatch.setitem(connection.settings_dict, "HOST", folders.partition(",")[0])
+    try:
+        postgresql.connected().close()
+    except psycopg.OperationalError:
+        pytest.skip("the server is another machine's, or lets nobody in there")
+    assert checking.verify(archive, restore=True).proof == BackupProof.RESTORED
+    assert not left()

@@ -186,6 +186,28 @@ def test_digests_do_not_depend_on_the_roles_settings_or_the_rows_order(elsewhere
 
 
 @on_postgresql
+@pytest.mark.django_db(transaction=True)
+def test_a_table_without_columns_is_backed_up_and_its_rows_count(elsewhere):
+    out = io.BytesIO()
+    with contextlib.closing(postgresql.connected()) as server:
+        server.execute("CREATE TABLE bare ()")
+        try:
+            server.execute("INSERT INTO bare DEFAULT VALUES")
+            with postgresql.snapshot() as snapshot:
+                one = snapshot.tables()
+                snapshot.dump(out)
+            server.execute("INSERT INTO bare DEFAULT VALUES")
+            with postgresql.snapshot() as snapshot:
+                two = snapshot.tables()
+        finally:
+            server.execute("DROP TABLE bare")
+    assert [one["bare"]["rows"], two["bare"]["rows"]] == [1, 2]
+    assert one["bare"]["digest"] != two["bare"]["digest"]
+    elsewhere.load(out.getvalue())
+    assert elsewhere.tables() == one
+
+
+@on_postgresql
 @pytest.mark.parametrize("block", [1, 2, 3, 5, 7, 64])
 def test_rows_end_where_they_end_however_the_blocks_fall(monkeypatch, block):
     monkeypatch.setattr(postgresql, "BLOCK", block)

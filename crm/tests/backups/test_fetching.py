@@ -1,5 +1,6 @@
 """A copy on its way back from the store to a machine that has nothing else."""
 
+import datetime
 import hashlib
 import random
 from pathlib import Path
@@ -14,6 +15,8 @@ from crm.tests.backups.store import BUCKET, call
 OLDER = "hypodesk-20261120T020000Z-weekly.hdbk"
 NEWEST = "hypodesk-20261121T020000Z-nightly.hdbk"
 SAVED = "hypodesk-20261121T070000Z-safety.hdbk"
+TO_COME = "hypodesk-20361121T020000Z-nightly.hdbk"
+NOW = datetime.datetime(2026, 11, 21, 12, tzinfo=datetime.UTC)
 
 
 @pytest.fixture
@@ -55,7 +58,7 @@ def is_download(method: str, path: str) -> bool:
 
 
 def test_the_newest_copy_comes_into_the_folder_of_backups(kept, folder):
-    path = fetching.newest(quiet)
+    path = fetching.newest(quiet, NOW)
     assert path == folder / NEWEST
     assert path.read_bytes() == content(NEWEST)
     assert names(folder) == [NEWEST]
@@ -63,31 +66,49 @@ def test_the_newest_copy_comes_into_the_folder_of_backups(kept, folder):
 
 def test_what_a_restore_has_saved_is_not_the_newest_but_tells_of_erasures(kept, folder, tmp_path):
     send(tmp_path, SAVED)
-    assert fetching.newest(quiet).name == NEWEST
+    assert fetching.newest(quiet, NOW).name == NEWEST
     assert names(folder) == [NEWEST, SAVED]
 
 
 def test_an_older_copy_comes_with_the_newest_which_knows_who_was_erased_since(kept, folder, tmp_path):
-    assert fetching.named(Path(OLDER), quiet) == folder / OLDER
+    assert fetching.named(Path(OLDER), quiet, NOW) == folder / OLDER
     assert (folder / OLDER).read_bytes() == content(OLDER)
     assert names(folder) == [OLDER, NEWEST]
 
 
+def test_one_of_the_time_to_come_is_not_the_newest_while_there_is_another(kept, folder, tmp_path):
+    """A clock was wrong. Who had been erased when it was made is asked all the same."""
+    send(tmp_path, TO_COME)
+    assert fetching.newest(quiet, NOW).name == NEWEST
+    assert names(folder) == [NEWEST, TO_COME]
+
+
+def test_one_of_the_time_to_come_hides_no_other_that_knows_who_was_erased_since(kept, folder, tmp_path):
+    send(tmp_path, TO_COME)
+    fetching.named(Path(OLDER), quiet, NOW)
+    assert names(folder) == [OLDER, NEWEST, TO_COME]
+
+
+def test_where_there_are_only_ones_of_the_time_to_come_the_newest_of_them_is_taken(store, folder, tmp_path):
+    send(tmp_path, TO_COME)
+    assert fetching.newest(quiet, NOW) == folder / TO_COME
+
+
 def test_what_is_here_already_is_not_fetched_again_and_a_spoilt_one_is(kept, folder):
-    fetching.newest(quiet)
+    fetching.newest(quiet, NOW)
     kept.asked.clear()
-    fetching.newest(quiet)
+    fetching.newest(quiet, NOW)
     assert not [each for each in kept.asked if is_download(*each)]
     (folder / NEWEST).write_bytes(b"half of it")
-    assert fetching.newest(quiet).read_bytes() == content(NEWEST)
+    assert fetching.newest(quiet, NOW).read_bytes() == content(NEWEST)
 
 
 def test_a_file_that_is_here_needs_no_store(folder, tmp_path):
     folder.mkdir()
     for place in (tmp_path, folder):
         (place / "office.hdbk").write_bytes(b"x")
-    assert fetching.named(tmp_path / "office.hdbk", quiet) == tmp_path / "office.hdbk"
-    assert fetching.named(Path("office.hdbk"), quiet) == folder / "office.hdbk"
+    assert fetching.named(tmp_path / "office.hdbk", quiet, NOW) == tmp_path / "office.hdbk"
+    assert fetching.named(Path("office.hdbk"), quiet, NOW) == folder / "office.hdbk"
 
 
 def test_an_answer_that_breaks_off_is_taken_up_again(kept, folder):
@@ -98,7 +119,7 @@ def test_an_answer_that_breaks_off_is_taken_up_again(kept, folder):
         return "half" if is_download(method, path) and len(answered) == 1 else ""
 
     kept.fault = once
-    assert fetching.newest(quiet).read_bytes() == content(NEWEST)
+    assert fetching.newest(quiet, NOW).read_bytes() == content(NEWEST)
     assert len(answered) == 2
 
 
@@ -106,7 +127,7 @@ def test_an_answer_that_breaks_off_is_taken_up_again(kept, folder):
 def test_what_is_not_what_was_sent_gets_no_name(kept, folder, fault):
     kept.fault = lambda method, path: fault if is_download(method, path) else ""
     with pytest.raises(OffsiteFailed) as refused:
-        fetching.newest(quiet)
+        fetching.newest(quiet, NOW)
     assert names(folder) == []
     assert "secret-words" not in str(refused.value)
 
@@ -116,7 +137,7 @@ def test_an_older_file_stays_when_its_copy_cannot_be_fetched(kept, folder):
     (folder / NEWEST).write_bytes(b"an older one")
     kept.fault = lambda method, path: "changed" if is_download(method, path) else ""
     with pytest.raises(OffsiteFailed, match=NEWEST):
-        fetching.newest(quiet)
+        fetching.newest(quiet, NOW)
     assert (folder / NEWEST).read_bytes() == b"an older one"
     assert names(folder) == [NEWEST]
 
@@ -138,20 +159,20 @@ def test_an_empty_store_and_one_of_other_things_are_told(store, settings):
         fetching.copies()
     assert call(store, "PUT", f"/{BUCKET}/{settings.S3_PREFIX}/a-letter.hdbk") == 200
     with pytest.raises(OffsiteFailed, match="S3_PREFIX"):
-        fetching.newest(quiet)
+        fetching.newest(quiet, NOW)
 
 
 def test_a_name_that_nobody_has_is_told(kept, tmp_path):
     with pytest.raises(BackupNotFound, match="--list"):
-        fetching.named(Path("hypodesk-20200101T000000Z-nightly.hdbk"), quiet)
+        fetching.named(Path("hypodesk-20200101T000000Z-nightly.hdbk"), quiet, NOW)
 
 
 def test_without_a_store_there_is_only_what_is_here(folder, tmp_path, settings):
     settings.S3_BUCKET = ""
     with pytest.raises(NoStore, match="S3_BUCKET"):
-        fetching.newest(quiet)
+        fetching.newest(quiet, NOW)
     with pytest.raises(BackupNotFound):
-        fetching.named(tmp_path / NEWEST, quiet)
+        fetching.named(tmp_path / NEWEST, quiet, NOW)
 
 
 def test_the_command_lists_what_there_is(kept, capsys):

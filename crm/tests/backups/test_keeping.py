@@ -8,13 +8,14 @@ import os
 from pathlib import Path
 
 import pytest
+from django.db import OperationalError, connection
 from django.utils import timezone
 
 from crm import jobs, tasks
-from crm.backups import archive, keeping, offsite, shelf
+from crm.backups import archive, keeping, offsite, shelf, watch
 from crm.backups.checking import Checked
 from crm.choices import BackupKind, BackupProof, RunState
-from crm.exceptions import BackupDamaged, DumpFailed, LoadFailed, OffsiteFailed
+from crm.exceptions import BackupDamaged, DumpFailed, LoadFailed, NoRoom, OffsiteFailed
 from crm.models import BackupRun, JobRun
 
 pytestmark = pytest.mark.django_db
@@ -147,6 +148,20 @@ def test_a_backup_that_cannot_be_made_is_told_once_and_tried_again(now, folder, 
     assert BackupRun.objects.get().state == RunState.DONE
 
 
+def test_why_there_is_no_backup_is_told_where_the_database_has_no_room_for_the_row_either(now, monkeypatch):
+    def fail(**given):
+        raise NoRoom(place="there")
+
+    def has_no_room(execute, statement, *given):
+        if statement.startswith("INSERT"):
+            raise OperationalError("database or disk is full")
+        return execute(statement, *given)
+
+    monkeypatch.setattr(keeping.making, "create", fail)
+    with connection.execute_wrapper(has_no_room), pytest.raises(NoRoom):
+        keeping.make(kind=BackupKind.BY_HAND, now=timezone.now())
+
+
 def test_a_job_that_was_killed_after_its_file_was_made_makes_no_second_one(now, folder, monkeypatch):
     run = job()
     monkeypatch.setattr(keeping, "_record", lambda *given, **values: (_ for _ in ()).throw(SystemExit))
@@ -234,6 +249,39 @@ def test_a_file_that_is_gone_is_told_and_one_that_comes_back_too(now):
     keeping.adopt(now)
     run = BackupRun.objects.get()
     assert (run.is_local, run.removed_at) == (True, None)
+
+
+@pytest.mark.parametrize("size", [0, 1, 1_000])
+@pytest.mark.parametrize("vanishes", [False, True])
+def test_a_proven_file_that_has_another_size_is_bad(now, size, vanishes):
+    work(job())
+    path = BackupRun.objects.get().path
+    if vanishes:
+        path.unlink()
+        keeping.adopt(now)
+    path.write_bytes(b"H" * size)
+    assert watch.finding(now).code == (2 if vanishes else 0)
+    work(job("watch_backups"))
+    run = BackupRun.objects.get()
+    assert (run.proof, run.is_local, run.verified_at) == (BackupProof.BAD, True, now)
+    assert path.name in run.verify_message
+    assert (watch.finding(now).code, "damaged" in watch.finding(now).text) == (2, True)
+
+
+def test_a_file_that_has_the_size_it_had_stays_proven(now, time_machine):
+    work(job())
+    time_machine.move_to(NOW + DAY / 2, tick=False)
+    for _ in range(2):
+        work(job("watch_backups"))
+    run = BackupRun.objects.get()
+    assert (run.proof, run.verified_at) == (BackupProof.RESTORED, now)
+
+
+def test_none_goes_while_the_newest_is_cut_off(now, folder):
+    fill(40)
+    os.truncate(BackupRun.objects.order_by("-created_at").first().path, 10)
+    assert keeping.prune(NOW) == 0
+    assert len(names(folder)) == 40
 
 
 def test_what_this_user_may_not_read_stops_no_night(now, folder, store, monkeypatch):
@@ -383,6 +431,17 @@ def test_a_store_that_refuses_to_delete_keeps_the_file_here_too(now, store, fold
         keeping.prune(NOW)
     assert len(names(folder)) == 32
     assert not BackupRun.objects.exclude(removed_at=None).exists()
+
+
+def test_one_whose_copy_went_before_a_kill_goes_with_the_next_attempt(now, store, folder, monkeypatch):
+    fill(32)
+    keeping.copy_all()
+    with monkeypatch.context() as killed, pytest.raises(SystemExit):
+        killed.setattr(Path, "unlink", lambda path, **given: (_ for _ in ()).throw(SystemExit))
+        keeping.prune(NOW)
+    assert len(names(folder)) == len(offsite.listed()) + 1
+    assert keeping.prune(NOW) >= 1
+    assert names(folder) == sorted(copy.name for copy in offsite.listed())
 
 
 def test_a_night_removes_what_is_old_enough(now):

@@ -26,7 +26,14 @@ from crm.backups import making, shelf
 from crm.backups.archive import open_archive
 from crm.choices import ErasureScope
 from crm.encryption import fingerprint
-from crm.exceptions import BackupKeyNotSet, BackupNotMade, NoRoomForBackup, StoredFileChanged, StoredFileUnreadable
+from crm.exceptions import (
+    BackupKeyNotSet,
+    BackupNotMade,
+    BackupsAmongFiles,
+    NoRoomForBackup,
+    StoredFileChanged,
+    StoredFileUnreadable,
+)
 from crm.models import Client, Erasure, Lender
 from crm.tests import factories
 from crm.tests.backups.test_databases import Elsewhere, engine, on_postgresql
@@ -40,13 +47,7 @@ PATIENCE_S = 120
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, settings):
-    settings.BACKUP_DIR = tmp_path / "backups"
-    settings.MEDIA_ROOT = tmp_path / "files"
-    settings.STORAGES = {
-        **settings.STORAGES,
-        "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    }
+def folder(folders, settings):
     return settings.BACKUP_DIR
 
 
@@ -323,6 +324,32 @@ def test_a_file_that_cannot_be_read_ends_in_a_clear_error(folder, monkeypatch):
 
 
 # --- What fails, and what it costs ---
+
+
+@pytest.mark.parametrize("kind", ["nowhere", "circle", "pipe", "folder in a circle"])
+def test_what_is_no_file_is_told_by_its_name_and_not_waited_for(folder, kind):
+    files = Path(default_storage.location)
+    files.mkdir(exist_ok=True)
+    match kind:
+        case "nowhere":
+            (files / "x").symlink_to("gone")
+        case "circle":
+            (files / "x").symlink_to("x")
+        case "pipe":
+            os.mkfifo(files / "x")
+        case "folder in a circle":
+            (files / "x").mkdir()
+            (files / "x" / "again").symlink_to("..")
+    with pytest.raises(StoredFileUnreadable, match="x"):
+        make()
+    assert list(Path(folder).glob("*")) == []
+
+
+@pytest.mark.parametrize("where", ["", "backups"])
+def test_backups_do_not_lie_among_the_files_that_they_hold(settings, where):
+    settings.BACKUP_DIR = str(Path(default_storage.location) / where)
+    with pytest.raises(BackupsAmongFiles, match="outside"):
+        make()
 
 
 def test_without_a_key_nothing_is_made(folder, settings):

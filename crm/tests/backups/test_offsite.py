@@ -11,7 +11,6 @@ from crm.backups import offsite
 from crm.exceptions import BackupDamaged, CrmError, OffsiteFailed
 
 NAME = "hypodesk-20261121T020000Z-nightly.hdbk"
-SMALL_PART = 5 * 1024 * 1024  # the least that S3 takes
 
 
 def made(folder, name=NAME, size=100_000) -> tuple:
@@ -34,9 +33,8 @@ def is_of_a_copy(path: str) -> bool:
 
 
 @pytest.fixture(params=["whole", "in parts"])
-def file(request, tmp_path, monkeypatch):
-    monkeypatch.setattr(offsite, "PART", SMALL_PART)
-    return made(tmp_path, size=100_000 if request.param == "whole" else 2 * SMALL_PART + 1)
+def file(request, tmp_path):
+    return made(tmp_path, size=100_000 if request.param == "whole" else 2 * offsite.PART + 1)
 
 
 def test_a_copy_is_what_was_sent_and_is_listed(store, file):
@@ -121,10 +119,9 @@ def test_a_store_that_refuses_or_fails_is_told_in_one_line_and_has_nothing(store
     nothing_is_left(store)
 
 
-def test_one_that_fails_while_parts_are_sent_has_nothing(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(offsite, "PART", SMALL_PART)
+def test_one_that_fails_while_parts_are_sent_has_nothing(store, tmp_path):
     store.fault = lambda method, path: "500" if "partNumber=2" in path else ""
-    assert "500" in put_fails(made(tmp_path, size=2 * SMALL_PART))
+    assert "500" in put_fails(made(tmp_path, size=2 * offsite.PART))
     nothing_is_left(store)
 
 
@@ -197,7 +194,7 @@ def test_who_cancels_leaves_nothing(store, file, at):
 
     with pytest.raises(Stop):
         offsite.put(*file, progress=stop)
-    if at == "while it comes back" or size > SMALL_PART:
+    if at == "while it comes back" or size > offsite.PART:
         nothing_is_left(store)
 
 

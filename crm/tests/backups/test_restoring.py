@@ -18,18 +18,20 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage
 
 from crm import privacy, schedules
-from crm.backups import apart, loading, offsite, postgresql, restoring, sqlite
+from crm.backups import apart, loading, offsite, postgresql, restoring, sqlite, stored
 from crm.backups.archive import open_archive
 from crm.choices import Language, MessageKind
 from crm.exceptions import (
     BackupDamaged,
     BackupDiffers,
     BackupTooNew,
+    FileNotPlaced,
     FilesInTheWay,
     KeyMissing,
     OffsiteFailed,
     OtherEngine,
     RestoreFailed,
+    RestoreRuns,
     TargetDamaged,
     TargetInUse,
     TargetNotEmpty,
@@ -190,6 +192,7 @@ def test_an_empty_target_becomes_the_office_with_its_files_and_can_go_on(archive
 
     assert (done.files, done.migrated, done.changed, done.saved_in) == (2, [], {}, "")
     assert stored_files(storage) == FILES
+    assert target.rows()["crm_stagedfiles"] == []
     with contextlib.closing(_session(target)) as server:
         assert server.execute("SELECT count(*) FROM crm_client").fetchone() == (1,)
         [(last,)] = server.execute("SELECT max(id) FROM crm_lender").fetchall()
@@ -323,6 +326,20 @@ def test_a_target_that_a_process_has_open_is_refused_with_yes_too(archive, targe
 
 
 @on_sqlite
+def test_a_link_to_the_database_stays_one_and_its_owner_too(archive, target, tmp_path):
+    fill(target, archive)
+    there = tmp_path / "disk.sqlite3"
+    target.file.replace(there)
+    target.file.symlink_to(there)
+    owner = 65534 if os.getuid() == 0 else os.getuid()
+    os.chown(there, owner, -1)
+    before = there.stat().st_ino
+    restore(archive, target, replace=True)
+    assert target.file.is_symlink()
+    assert (there.stat().st_uid, there.stat().st_ino == before) == (owner, False)
+
+
+@on_sqlite
 @pytest.mark.parametrize("replace", [False, True])
 def test_a_damaged_file_is_to_be_moved_aside(archive, target, capfd, replace):
     target.file.write_bytes(b"no database" * 1000)
@@ -410,6 +427,77 @@ def test_a_killed_restore_leaves_the_old_or_the_new(archive, target, tmp_path, s
     assert not list(tmp_path.glob("own.sqlite3?*"))
 
 
+def test_of_two_restores_into_one_folder_of_files_the_second_is_refused(archive, target, storage):
+    with stored.alone(storage), pytest.raises(RestoreRuns) as refused:
+        restore(archive, target)
+    assert "\n" not in str(refused.value)
+    assert target.rows() == {}
+    restore(archive, target)
+
+
+@on_postgresql
+def test_whoever_asks_whose_staged_files_are_waits_for_a_restore_that_could_still_commit(archive, target):
+    url = target.owner_url
+    with (
+        apart.working("restore", url, file=str(archive), ledgers=[], saved=None) as work,
+        contextlib.closing(_session(target)) as server,
+    ):
+        work.answer()
+        server.execute("SET lock_timeout = '200ms'")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            postgresql.wait_for_restores(server)
+
+
+@on_sqlite
+def test_staged_files_of_a_restore_that_fails_at_its_last_moment_go_at_once(archive, target, storage):
+    fill(target, archive)
+
+    def somebody_writes(step: str) -> None:
+        if step.startswith("Loading"):
+            with contextlib.closing(sqlite3.connect(target.file)) as other:
+                other.execute(CHANGE)
+                other.commit()
+
+    with pytest.raises(TargetInUse):
+        restoring.restore(archive, to=target.owner_url, replace=True, progress=somebody_writes)
+    assert stored_files(storage) == {}
+    assert not stored.left(storage)
+
+
+def test_a_file_that_cannot_be_placed_is_by_the_next_start(archive, target, storage, tmp_path, monkeypatch):
+    in_the_way = Path(storage.path("documents/b.txt"))
+    in_the_way.mkdir(parents=True)
+    fill(target, archive)
+    with pytest.raises(FileNotPlaced, match=r"documents/b\.txt"):
+        restore(archive, target, replace=True)
+    with contextlib.closing(_session(target)) as server:
+        [(folder,)] = server.execute("SELECT folder FROM crm_stagedfiles").fetchall()
+    assert stored.left(storage) == [folder]
+    in_the_way.rmdir()
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("FAULTS_SETTINGS", os.environ["DJANGO_SETTINGS_MODULE"])
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "crm.faults.with_files")
+    _manage("release", "-v0", url=target.owner_url)
+    assert stored_files(storage) == FILES
+    assert not stored.left(storage)
+    with contextlib.closing(_session(target)) as server:
+        assert server.execute("SELECT * FROM crm_stagedfiles").fetchall() == []
+
+
+def test_what_a_restore_could_not_place_keeps_no_other_one_back(archive, target, storage):
+    in_the_way = Path(storage.path("documents/b.txt"))
+    in_the_way.mkdir(parents=True)
+    fill(target, archive)
+    with pytest.raises(FileNotPlaced):
+        restore(archive, target, replace=True)
+    [folder] = stored.left(storage)
+    (Path(storage.location) / folder / stored.JOURNAL).write_bytes(b"[{")
+    in_the_way.rmdir()
+    restore(archive, target, replace=True)
+    assert stored_files(storage) == FILES
+    assert not stored.left(storage)
+
+
 # --- Erasures since ---
 
 
@@ -431,7 +519,37 @@ def test_who_was_erased_since_the_backup_is_erased_again(archive, target):
     assert erased_in(target)
 
 
-def test_the_newest_backup_of_the_office_tells_an_older_one_who_was_erased_since(archive, target, backups):
+def test_the_later_backups_of_the_office_tell_an_older_one_who_was_erased_since(archive, target, backups):
+    line = _known_here_no_more(archive, target)
+    _later(archive, backups / "later.hdbk", 1, line)
+    (backups / "damaged.hdbk").write_bytes(b"HYPODESK BACKUP")
+
+    done = restore(archive, target, replace=True)
+
+    assert done.erased == 1
+    assert erased_in(target)
+
+
+def test_one_of_the_time_to_come_hides_no_erasure_from_an_older_one(archive, target, backups):
+    """A clock was wrong when it was made."""
+    line = _known_here_no_more(archive, target)
+    _later(archive, backups / "later.hdbk", 1, line)
+    _later(archive, backups / "of-the-time-to-come.hdbk", 3650)
+
+    assert restore(archive, target, replace=True).erased == 1
+    assert erased_in(target)
+
+
+def test_who_was_erased_is_erased_again_from_one_of_the_time_to_come_too(archive, target, backups, tmp_path):
+    line = _known_here_no_more(archive, target)
+    _later(archive, backups / "later.hdbk", 1, line)
+
+    assert restore(_later(archive, tmp_path / "to-come.hdbk", 3650), target, replace=True).erased == 1
+    assert erased_in(target)
+
+
+def _known_here_no_more(archive: Path, target: Database) -> privacy.Line:
+    """The client is gone from the database that is replaced, and its ledger says nothing: the line of his erasure."""
     fill(target, archive)
     with contextlib.closing(_session(target)) as server:
         [(key, made_at)] = server.execute("SELECT id, created_at FROM crm_client").fetchall()
@@ -440,16 +558,13 @@ def test_the_newest_backup_of_the_office_tells_an_older_one_who_was_erased_since
         server.commit()
     if isinstance(made_at, str):
         made_at = datetime.datetime.fromisoformat(made_at).replace(tzinfo=datetime.UTC)
-    line = privacy.Line(asked_at=made_at, scope="client", object_id=key, made_at=made_at, erased_at=made_at)
-    backups.mkdir()
-    later = (archives.MADE_AT + datetime.timedelta(days=1)).isoformat()
-    archives.changed(archive, backups / "later.hdbk", created_at=later, ledger=privacy.write([line]))
-    (backups / "damaged.hdbk").write_bytes(b"HYPODESK BACKUP")
+    return privacy.Line(asked_at=made_at, scope="client", object_id=key, made_at=made_at, erased_at=made_at)
 
-    done = restore(archive, target, replace=True)
 
-    assert done.erased == 1
-    assert erased_in(target)
+def _later(archive: Path, path: Path, days: int, *lines: privacy.Line) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    made_at = (archives.MADE_AT + datetime.timedelta(days=days)).isoformat()
+    return archives.changed(archive, path, created_at=made_at, ledger=privacy.write(lines))
 
 
 def erased_in(target: Database) -> bool:

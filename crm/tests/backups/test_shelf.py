@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from crm.backups import archive, shelf
-from crm.exceptions import BackupFolderUnusable, CrmError, NoRoomForBackup
+from crm.exceptions import BackupFolderUnusable, CrmError, FileMayNotGrow, NoRoomForBackup
 
 AT = datetime.datetime(2026, 11, 21, 2, 0, tzinfo=datetime.UTC)
 KEY = "7ba6Rr0VRp3cVvJw7Oa9eAq7oK1Nw1JQbYh4Qb1cZ0Q="
@@ -171,7 +171,7 @@ def test_a_file_that_may_not_grow_is_a_full_disk(folder, most):
 
     def work():
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-        with contextlib.suppress(NoRoomForBackup):
+        with contextlib.suppress(FileMayNotGrow):
             write(content=os.urandom(3_000_000))
             os._exit(8)
 

@@ -10,9 +10,11 @@ from django.utils import timezone
 from crm import roles
 from crm.backups import postgresql, watch
 from crm.choices import BackupProof, RunState
+from crm.encryption import fingerprint
 from crm.models import BackupRun, BackupWatch, JobSchedule
 from crm.tests import factories
-from crm.tests.raw import environment, run
+from crm.tests.backups import archives
+from crm.tests.raw import Database, environment, run
 
 pytestmark = pytest.mark.django_db
 NOW = datetime.datetime(2026, 3, 2, 9, tzinfo=datetime.UTC)
@@ -107,6 +109,20 @@ def test_the_worker_asks_the_tools_of_its_database(monkeypatch):
     assert watch.tools_trouble() == expected
 
 
+def test_the_worker_asks_for_the_key_of_the_newest_backup(office, settings, tmp_path):
+    settings.BACKUP_DIR = tmp_path
+    path = archives.write(tmp_path / "hypodesk-20260302T020000Z-nightly.hdbk")
+    backup(1, file_name=path.name, is_local=True)
+    needed, settings.BACKUP_KEYS = settings.BACKUP_KEYS[0], ["ab" * 32]
+    watch.look(NOW)
+    assert (told()[0], fingerprint(needed) in told()[1], "BACKUP_KEY" in told()[1]) == (1, True, True)
+    settings.BACKUP_KEYS = ["ab" * 32, needed]
+    watch.look(NOW)
+    assert told()[0] == 0
+    path.write_bytes(b"")
+    assert watch.look(NOW) == ""
+
+
 def test_where_a_store_is_set_a_copy_is_fresh_too(office, settings):
     settings.S3_BUCKET = "office"
     backup(1)
@@ -144,7 +160,7 @@ def test_it_asks_one_query(office, django_assert_num_queries):
     for hours in range(30):
         backup(hours + 1)
     with django_assert_num_queries(1):
-        watch.trouble(NOW)
+        watch.finding(NOW)
 
 
 # --- Pages ---
@@ -221,6 +237,18 @@ def test_where_the_database_is_gone_a_line_says_so(command):
     done = run("manage.py", command, env=environment(DATABASE_URL="postgres://office@127.0.0.1:1/office"))
     assert done.returncode == 1
     assert "port 1 failed" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["check_backups", "prune_backups"])
+def test_where_nothing_was_migrated_a_line_says_so(command, tmp_path):
+    own = Database(tmp_path)
+    try:
+        done = run("manage.py", command, env=environment(DATABASE_URL=own.url, DATA_DIR=str(tmp_path)))
+    finally:
+        own.drop()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "manage.py migrate" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
