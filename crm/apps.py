@@ -9,7 +9,10 @@ class CrmConfig(AppConfig):
     verbose_name = _("Office")
 
     def ready(self):
-        from crm import checks  # registers the system checks
+        from crm import (
+            checks,  # registers the system checks
+            privacy,  # noqa: F401 connects what restricts again who comes back
+        )
         from crm.audit import hooks  # noqa: F401 connects what the audit trail is told by
 
         post_migrate.connect(checks.plant_canaries, sender=self)

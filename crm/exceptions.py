@@ -166,7 +166,18 @@ class BackupKeyMissing(CrmError):
     message = _("%(file)s needs the key %(fingerprint)s, which BACKUP_KEY does not hold. Add it there after a comma.")
 
 
-class NoRoomForBackup(CrmError):
+class NoRoom(CrmError):
+    message = _("There is no room in %(place)s, so nothing was changed. Free some space there, then try again.")
+
+
+class FileMayNotGrow(NoRoom):
+    message = _(
+        "There is no room in %(place)s, so nothing was changed: a file of this program may have %(limit)s bytes at most. "
+        "Raise that limit (ulimit -f, or LimitFSIZE= of its unit), then try again."
+    )
+
+
+class NoRoomForBackup(NoRoom):
     message = _(
         "There is no room for a backup in %(folder)s: nothing of it was kept. Free some space there, or set BACKUP_DIR to a folder that has more."
     )
@@ -259,11 +270,30 @@ class StoredFileChanged(BackupNotMade):
 
 class StoredFileUnreadable(BackupNotMade):
     message = _(
-        "A stored file cannot be read, so no backup was made: %(why)s. Look at the folder or the store of files."
+        "The stored file %(name)s cannot be read, so no backup was made: %(why)s. Put it right or take it away, then try again."
+    )
+
+
+class BackupsAmongFiles(BackupNotMade):
+    message = _(
+        "BACKUP_DIR (%(folder)s) lies among the stored files, so every backup would hold all earlier ones. Set it to a folder outside."
     )
 
 
 class FileNotPlaced(CrmError):
     message = _(
-        "The database is restored, but the file %(name)s could not be put in its place. Run the same command again, with --yes."
+        "The database is restored, but the file %(name)s could not be put in its place. See who may write into the folder of files: the next start of the worker and the next backup try again. Or restore once more."
+    )
+
+
+class FilesNotHere(CrmError):
+    message = _(
+        "Files of the last restore are still to be put in their places, and the folder %(folder)s, in which they lie, is not among the stored files here. Start the worker where it is, or restore again."
+    )
+
+
+class RestoreRuns(CrmError):
+    is_final = False
+    message = _(
+        "A restore or a backup is at work among the same stored files. Wait until it has ended, then try again."
     )

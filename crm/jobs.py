@@ -222,6 +222,10 @@ class Progress:
         return {"done_count": self.done, "total_count": self.total, "progressed_at": self.moved_at, "log": log}
 
 
+def unwatched(done: int, total: int = 0) -> None:
+    """The progress that nobody follows."""
+
+
 def carry_out(run_id: int, works: dict[str, Callable[[Progress], dict | None]]) -> None:
     """Runs it, unless somebody else does or did. What a job raises ends here: it is tried again after RETRY_AFTER, in all
     MOST_ATTEMPTS times, but for a CrmError that `is_final`, which the next try would meet too. What it returns are counts."""

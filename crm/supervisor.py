@@ -29,6 +29,7 @@ from django_q.models import OrmQ
 from django_q.tasks import async_task
 
 from crm import jobs, schedules
+from crm.backups import placing
 from crm.choices import QueueName
 from crm.models import Heartbeat, JobRun
 
@@ -76,6 +77,7 @@ class Supervisor:
         wakeup.setblocking(False)
         signal.set_wakeup_fd(wakeup.fileno())
         threading.Thread(target=self._end_in_time, args=(asked,), name="end", daemon=True).start()
+        _asking_database(placing.finish_at_start)
         _asking_database(schedules.sync)
         if self.signals:
             return 0

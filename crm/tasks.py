@@ -5,7 +5,7 @@ import datetime
 from django.utils import timezone
 
 from crm import jobs, notifications, outbox, privacy, radar, schedules, weekly
-from crm.audit import sealing, verifying
+from crm.audit import sealing, undo_runs, verifying
 from crm.backups import keeping, watch
 from crm.exceptions import AuditNotWhole
 from crm.exports import regular, waiting
@@ -85,6 +85,10 @@ def write_import(progress: jobs.Progress) -> dict:
     return runs.write_by_job(progress)
 
 
+def undo_operation(progress: jobs.Progress) -> dict:
+    return undo_runs.undo_by_job(progress)
+
+
 def send_exports(progress: jobs.Progress) -> dict:
     return regular.send(timezone.now(), progress)
 
@@ -131,6 +135,7 @@ JOBS = {
         send_exports,
         check_import,
         write_import,
+        undo_operation,
         tidy_jobs,
         nightly_backup,
         hourly_backup,

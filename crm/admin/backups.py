@@ -22,6 +22,7 @@ from crm.admin import badges
 from crm.admin.base import require
 from crm.admin.pages import form_page
 from crm.admin.runs import RunAdmin
+from crm.admin.site import backups
 from crm.admin.ui import ChoicesDropdownFilter, PasswordWidget, display
 from crm.audit.events import enter
 from crm.audit.hooks import address_of
@@ -204,8 +205,7 @@ def _in_work():
 
 
 def _above(request) -> dict:
-    now = timezone.now()
-    found = watch.finding(now)
+    found = backups(request)
     return {
         "finding": found,
         "is_fine": found.code == watch.FINE,

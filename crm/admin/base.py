@@ -265,6 +265,8 @@ class CrmAdmin(UnrestrictedMixin, SafeAdminMixin, AsSeenDeletion, HistoryPages, 
     def save_form(self, request, form, change):
         """Raises ClientRestricted of a new record, and of one that would come to such a client."""
         made = super().save_form(request, form, change)
+        if form.changed_data:  # maybe of another client by now than it was asked for
+            vars(made).pop("is_restricted", None)
         if is_restricted(made):
             raise ClientRestricted()
         return made

@@ -16,6 +16,7 @@ from django.utils.translation import ngettext
 
 from crm.admin import badges
 from crm.admin.navigation import list_url
+from crm.admin.site import backups
 from crm.backups import watch
 from crm.choices import CaseStatus
 from crm.models import Case, CaseStep, Step
@@ -99,16 +100,16 @@ def my_day(request, context):
         "active_count": sum(line["count"] for line in by_step),
         "chart": json.dumps(_chart(by_step)),
         "chart_options": json.dumps(CHART_OPTIONS),
-        "backups": _backups(user),
+        "backups": _backups(request),
     }
     return context
 
 
-def _backups(user) -> str:
+def _backups(request) -> str:
     """Where all is well; what is not stands above every page."""
-    if not user.has_perm("crm.view_backuprun"):
+    if not request.user.has_perm("crm.view_backuprun"):
         return ""
-    found = watch.finding(timezone.now())
+    found = backups(request)
     return found.text if found.code == watch.FINE else ""
 
 

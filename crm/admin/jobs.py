@@ -146,6 +146,8 @@ COUNTS = {
     "megabytes": _("MB"),
     "copied": _("copied off-site"),
     "pruned": _("removed"),
+    "put_back": _("put back"),
+    "left": _("left"),
     "export_pieces": _("pieces of exports deleted"),
 }
 

@@ -35,7 +35,9 @@ class OfficeSite(UnfoldAdminSite):
             path("search/", require_POST(self.admin_view(self.search)), name="search"),
             path("language/", require_POST(self.admin_view(self.language)), name="language"),
             path("audit/<uuid:operation_id>/", self.admin_view(self.operation), name="crm_operation"),
-            self._page("audit/<uuid:operation_id>/undo/", "undo.undo_page", "crm_operation_undo"),
+            self._page("audit/<uuid:operation_id>/undo/", "undo_operation.undo_page", "crm_operation_undo"),
+            self._page("audit/<uuid:operation_id>/undo/progress/", "undo_operation.progress", "crm_undo_progress"),
+            self._page("audit/<uuid:operation_id>/undo/cancel/", "undo_operation.cancel", "crm_undo_cancel"),
             self._page("audit/version/<str:model>/<int:history_id>/", "undo.revert_page", "crm_revert"),
             self._page("recycle-bin/", "undo.recycle_bin", "crm_recycle_bin"),
             self._page("recycle-bin/<str:model>/<int:key>/", "undo.restore_page", "crm_restore"),
@@ -128,14 +130,14 @@ def _trouble(request) -> str:
     if not (request.user.is_active and request.user.is_staff):
         return ""
     now = timezone.now()
-    found = health.silence(now, last_sign(request)) or _backup_trouble(request.user, now)
+    found = health.silence(now, last_sign(request)) or _backup_trouble(request)
     return found or health.mail_trouble()
 
 
-def _backup_trouble(user, now) -> str:
+def _backup_trouble(request) -> str:
     """Everybody's business, but what is wrong with it and its cure is for who can do something."""
-    found = watch.disk_trouble() or watch.trouble(now)
-    if not found or user.has_perm("crm.view_backuprun"):
+    found = watch.disk_trouble() or backups(request).trouble
+    if not found or request.user.has_perm("crm.view_backuprun"):
         return found
     return gettext("The office's backups are not in order: tell an administrator.")
 
@@ -145,6 +147,13 @@ def last_sign(request):
     if not hasattr(request, "last_sign"):
         request.last_sign = health.last_sign()
     return request.last_sign
+
+
+def backups(request) -> watch.Finding:
+    """Asked once a request."""
+    if not hasattr(request, "backups"):
+        request.backups = watch.finding(timezone.now())
+    return request.backups
 
 
 def _demo_logins():

@@ -14,7 +14,7 @@ from crm import roles
 from crm.audit import trail
 from crm.backups import offsite
 from crm.choices import AuditKind, BackupProof, RunState
-from crm.models import AuditEntry, BackupRun, JobRun
+from crm.models import AuditEntry, BackupRun, Heartbeat, JobRun
 from crm.tests import factories
 from crm.tests.backups.conftest import s3_server, store  # noqa: F401
 
@@ -110,6 +110,15 @@ def test_a_backups_page_tells_all_of_it(browse, boss, run):
     shown = browse(boss).get(reverse("admin:crm_backuprun_change", args=[run.pk])).content.decode()
     for told in (run.sha256, "The seal was not verified.", "postgresql 15.20", "1:15"):
         assert told in shown
+
+
+@pytest.mark.parametrize("page", ["/admin/", PAGE])
+def test_a_page_that_tells_of_backups_looks_once_whether_all_is_well(browse, boss, run, page):
+    browser = browse(boss)
+    Heartbeat.objects.beat("worker", timezone.now())  # of whose silence the banner would tell first
+    with CaptureQueriesContext(connection) as queries:
+        assert "restored to try" in browser.get(page).content.decode()
+    assert sum("crm_backupwatch" in query["sql"] for query in queries) == 1
 
 
 def test_more_backups_ask_no_more_queries(browse, boss):
