@@ -27,8 +27,8 @@ setup-dev:
 run: setup
 	@$(PY) -m project.run
 
-# A file a process: what a file's tests share (a clone, a running office) is made once. In the order of the folders:
-# left to itself, xdist begins with the files of most tests, and the browser's few long ones are waited for at the end.
+# A file a process: what a file's tests share (a clone, a running office) is made once. In the order of crm/tests/conftest.py:
+# left to itself, xdist begins with the files of most tests, and a few long ones are waited for at the end.
 test: setup-dev
 	@$(PY) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 

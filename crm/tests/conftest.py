@@ -15,6 +15,13 @@ from crm.tests.between import Baseline, seconds_to_a_new_day
 hypothesis_settings.load_profile("ci")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Files with slow tests and the browser's begin first, so that at the end nobody waits for one of them alone."""
+    first = {item.path for item in items if item.get_closest_marker("slow") or item.get_closest_marker("e2e")}
+    items.sort(key=lambda item: item.path not in first)
+
+
 def pytest_runtest_setup(item):
     """No test begins on one day and asks for another one's rows, here or in UTC."""
     time.sleep(seconds_to_a_new_day(datetime.datetime.now(datetime.UTC)))
