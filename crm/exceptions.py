@@ -219,7 +219,7 @@ class TargetDamaged(CrmError):
 
 class FilesInTheWay(CrmError):
     message = _(
-        "The file %(name)s is stored here with another content, and an empty database has no safety backup that would keep it. Move the folder of files aside, or name another one with DATA_DIR, then try again."
+        "The file %(name)s is stored here with another content, which is not this database's: it is not written over. Move the folder of files aside, or name another one with DATA_DIR, then try again."
     )
 
 

@@ -123,6 +123,8 @@ class SectionWriter:
 def open_archive(path: Path | str, keys: list[str]) -> "Archive":
     """Reads the head and the manifest, in milliseconds. Raises NotABackup, BackupTooNew, BackupKeyMissing, BackupDamaged
     and OSError. What lies between is looked at by `verify`."""
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
+        raise NotABackup(file=Path(path).name)
     file = open(path, "rb")  # noqa: SIM115
     try:
         return Archive(file, Path(path).name, keys)

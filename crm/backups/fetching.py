@@ -53,9 +53,14 @@ def _past(known: list[offsite.Copy], now: datetime.datetime) -> list[offsite.Cop
 
 
 def _fetch(copy: offsite.Copy, known: list[offsite.Copy], say: Say, now: datetime.datetime) -> Path:
-    """With the last one, which knows who was erased since; where a clock was wrong, with the last one of the past too."""
+    """With the last one, which knows who was erased since; where a clock was wrong, with the last one of the past too. That one
+    of those cannot be had is said, and keeps no office from being put back."""
     for other in {_past(known, now)[-1], known[-1]} - {copy}:
-        _into_the_folder(other, say)
+        try:
+            _into_the_folder(other, say)
+        except OffsiteFailed as error:
+            text = _("Who was erased since, as far as only %(name)s knows it, is not erased again: %(why)s")
+            say(text % {"name": other.name, "why": error})
     return _into_the_folder(copy, say)
 
 

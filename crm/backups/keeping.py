@@ -192,15 +192,24 @@ def _of_manifest(manifest: dict) -> dict:
 
 
 def verify(run: BackupRun, *, restore: bool, progress: Callable[[int, int], object] = lambda done, total: None) -> None:
-    """Raises what is wrong with it, and writes it down. One that was proven as far before is left alone."""
+    """As `check`, but one that was proven as far before is left alone."""
     if run.proof == BackupProof.RESTORED or (run.proof == BackupProof.DIGESTS and not restore):
         return
+    check(run, restore=restore, progress=progress)
+
+
+def check(
+    run: BackupRun, *, restore: bool, progress: Callable[[int, int], object] = lambda done, total: None
+) -> checking.Checked:
+    """Raises what is wrong with it, and writes it down. What was restored once stays proven while its digests are right."""
     began, found = time.monotonic(), None
     try:
         if not run.path.exists():
             raise BackupGone(file=run.file_name)
         found = checking.verify(run.path, restore=restore, progress=progress)
-        run.proof, run.verify_message = found.proof, "\n".join(found.warnings)
+        if found.proof == BackupProof.RESTORED or run.proof != BackupProof.RESTORED:
+            run.proof, run.verify_message = found.proof, "\n".join(found.warnings)
+        return found
     except Cancelled:
         raise
     except (BackupDamaged, BackupDiffers) as error:
@@ -213,6 +222,20 @@ def verify(run: BackupRun, *, restore: bool, progress: Callable[[int, int], obje
         if found or run.verify_message:
             run.verified_at, run.verify_took_s = timezone.now(), round(time.monotonic() - began)
             run.save(update_fields=["proof", "verify_message", "verified_at", "verify_took_s"])
+
+
+def run_of(path: Path, now: datetime.datetime) -> BackupRun | None:
+    """None of a file that lies elsewhere than this office's backups do, and where no office can be asked."""
+    if not shelf.is_ours(path) or BackupRun._meta.db_table not in placing.tables():
+        return None
+    adopt(now)
+    return BackupRun.objects.kept().filter(file_name=path.name, is_local=True).first()
+
+
+def note_restored(path: Path, now: datetime.datetime) -> None:
+    """The office was put back from it: what better proof is there. Of a file that lies elsewhere nothing is written down."""
+    if shelf.is_ours(path) and (told := shelf.told_by(path)):
+        _record(path, told.kind, told.at, proof=BackupProof.RESTORED, verified_at=now)
 
 
 def copy_all(progress: Callable[[int, int], object] = lambda done, total: None) -> int:

@@ -9,14 +9,14 @@ from pathlib import Path
 from django.apps import apps
 from django.conf import settings
 from django.core.management import call_command
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from crm import checks, privacy, shipped
 from crm.audit import sealing, verifying
-from crm.backups import making, placing, postgresql, resuming, sqlite
+from crm.backups import keeping, making, placing, postgresql, resuming, sqlite
 from crm.backups.archive import Archive, open_archive
 from crm.choices import BackupKind
 from crm.encryption import Unreadable, decrypt_texts, encrypted_names
@@ -65,6 +65,16 @@ def look(*, say, go) -> None:
     say(**told)
 
 
+def reach(*, say, go) -> None:
+    """Whether this database answers: `why` is empty then."""
+    try:
+        connection.ensure_connection()
+    except OperationalError as error:
+        say(why=postgresql.told(error.__cause__))
+    else:
+        say(why="")
+
+
 def _names(reader: sqlite3.Connection) -> list[str]:
     try:
         return sqlite.names(reader)
@@ -95,6 +105,7 @@ def restore(*, say, go, file: str, ledgers: list[str], saved: dict | None) -> No
         told |= _replay(ledgers)
         told["changed"] = _changed(archive.manifest["tables"], told)
         told |= _open()
+        keeping.note_restored(Path(file), timezone.now())
         say(**told)
         if (folder := go()) is None:
             raise RestoreFailed(why=_("nobody waits for it any more"))
@@ -298,4 +309,4 @@ def _prove_seal(manifest: dict, told: dict) -> None:
     told["seals"] = found.seals
 
 
-WORKS = {work.__name__: work for work in (look, save, restore, settle, attempt)}
+WORKS = {work.__name__: work for work in (look, reach, save, restore, settle, attempt)}

@@ -5,7 +5,7 @@ import contextlib
 import datetime
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 
 import psycopg
@@ -77,7 +77,7 @@ def _make(engine, kind: str, now: datetime.datetime, heard: "Heard") -> Path:
             with writer.section("database") as out:
                 snapshot.dump(heard.writing(out))
             with writer.section("ledger") as out:
-                out.write(_ledger(manifest["tables"]))
+                out.write(ledger(manifest["tables"]))
         names = sorted(listed.union(_names()))
         manifest["files"] = [_add(writer, name, heard) for name in names]
         writer.finish(manifest)
@@ -95,8 +95,9 @@ def _failing_clearly() -> Iterator[None]:
         raise room.lacking(error) or DumpFailed(why=error.sqlite_errorname) from error
 
 
-def _ledger(tables: dict) -> bytes:
-    """Read after the snapshot began, so it holds whoever was erased in there. An older version's database has none yet."""
+def ledger(tables: Container[str]) -> bytes:
+    """Of the default database, which has these. To be read after a snapshot began: it holds whoever was erased in there. An older
+    version's database has none yet."""
     return privacy.write(privacy.ledger() if "crm_erasure" in tables else [])
 
 

@@ -28,15 +28,21 @@ def database() -> str:
     return f"{known['HOST']}:{known['PORT']}/{known['NAME']}"
 
 
-def named() -> list[str]:
-    """The folders that this database has committed. Makes no SQLite file, and waits for a restore whose commit is on its way."""
+def tables() -> list[str]:
+    """Of the default database. Makes no SQLite file."""
     if connection.vendor == "sqlite" and not Path(connection.settings_dict["NAME"]).exists():
         return []
+    return connection.introspection.table_names()
+
+
+def named() -> list[str]:
+    """The folders that this database has committed. Waits for a restore whose commit is on its way."""
     is_postgresql = connection.vendor == "postgresql"
-    with transaction.atomic() if is_postgresql else contextlib.nullcontext(), connection.cursor() as cursor:
+    with transaction.atomic() if is_postgresql else contextlib.nullcontext():
         if is_postgresql:
-            postgresql.wait_for_restores(cursor)
-        if StagedFiles._meta.db_table not in connection.introspection.table_names(cursor):
+            with connection.cursor() as cursor:
+                postgresql.wait_for_restores(cursor)
+        if StagedFiles._meta.db_table not in tables():
             return []
         return list(StagedFiles.objects.values_list("folder", flat=True))
 

@@ -40,6 +40,8 @@ SETTINGS = {
 # All that pg_dump is given: where it and its libraries lie, and how the server is reached. No key of the office's is among it.
 ENVIRONMENT = {"HOME", "LANG", "OPENSSL_CONF", "PATH", "PERL5LIB", "SSL_CERT_DIR", "SSL_CERT_FILE", "TMPDIR", "TZ"}
 ENVIRONMENT_OF = ("KRB5", "LC_", "LD_", "PG")
+# The first pg_dump that can be told which extensions to take along.
+KNOWS_EXTENSIONS = 14
 # Seconds that pg_dump, or who drops tables, waits for who holds them.
 PATIENCE_S = 60
 # Of the locks that have numbers, the one of who restores into a database.
@@ -139,6 +141,26 @@ class Snapshot:
     def server_version(self) -> str:
         return str(self._cursor.execute("SHOW server_version").fetchone()[0])
 
+    def _extensions(self) -> list[str]:
+        """That something of ours is built with, such as an index for searching; others need not be where it is restored."""
+        if (_tool_version() or 0) < KNOWS_EXTENSIONS:
+            return []
+        self._cursor.execute(
+            """
+            SELECT DISTINCT e.extname
+            FROM pg_extension e
+            JOIN pg_depend part ON part.refclassid = 'pg_extension'::regclass AND part.refobjid = e.oid AND part.deptype = 'e'
+            JOIN pg_depend d ON d.refclassid = part.classid AND d.refobjid = part.objid AND d.deptype IN ('n', 'a')
+            LEFT JOIN pg_attrdef value ON d.classid = 'pg_attrdef'::regclass AND value.oid = d.objid
+            LEFT JOIN pg_trigger tr ON d.classid = 'pg_trigger'::regclass AND tr.oid = d.objid
+            JOIN pg_class c ON c.oid = coalesce(value.adrelid, tr.tgrelid, CASE d.classid WHEN 'pg_class'::regclass THEN d.objid END)
+            WHERE c.relnamespace = %s::regnamespace AND NOT EXISTS (
+                SELECT FROM pg_depend o WHERE o.classid = 'pg_class'::regclass AND o.objid = c.oid AND o.deptype = 'e')
+            """,
+            [SCHEMA],
+        )
+        return sorted(name for (name,) in self._cursor.fetchall())
+
     def dump(self, out: BinaryIO) -> None:
         """Raises DumpFailed; what `out` raises ends pg_dump."""
         settings_dict = connection.settings_dict
@@ -146,6 +168,7 @@ class Snapshot:
             f"--snapshot={self._name}", f"--schema={SCHEMA}", f"--lock-wait-timeout={PATIENCE_S}s", "--encoding=UTF8",
             "--format=plain", "--no-owner", "--no-privileges", "--no-comments", "--no-security-labels",
             "--no-tablespaces", "--no-publications", "--no-subscriptions", "--no-password",
+            *(f'--extension="{name}"' for name in self._extensions()),
         ]  # fmt: skip
         arguments, environment = DatabaseClient.settings_to_cmd_args_env(settings_dict, options)
         arguments[0] = "pg_dump"
@@ -276,7 +299,7 @@ def migrations(cursor) -> list[list[str]]:
 _SKIPPED = re.compile(rb"\\|--|SET |SELECT pg_catalog\.set_config\(|CREATE SCHEMA ")
 _COPY = re.compile(rb"COPY .* FROM stdin;\n")
 _END = b"\\.\n"
-_OWN_NAME = re.compile(rb"\bpublic\.")
+_OWN_NAME = re.compile(rb"\bpublic(?=\.)|(?<= WITH SCHEMA )public(?=;)")
 _LOADING = {"check_function_bodies": "off", "client_min_messages": "warning", "maintenance_work_mem": "128MB"}
 
 
@@ -302,7 +325,7 @@ def told(error: psycopg.Error) -> str:
 
 def _run(cursor: psycopg.Cursor, script: "_Script", schema: str) -> None:
     def placed(statements: bytes) -> bytes:
-        return statements if schema == SCHEMA else _OWN_NAME.sub(b'"%s".' % schema.encode(), statements)
+        return statements if schema == SCHEMA else _OWN_NAME.sub(b'"%s"' % schema.encode(), statements)
 
     statements: list[bytes] = []
     while line := script.line():

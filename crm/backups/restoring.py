@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 from django.conf import settings
 from django.core.files.storage import default_storage
-from django.db import connections
+from django.db import DatabaseError, connections
 from django.db.migrations.loader import MigrationLoader
 from django.utils.translation import gettext as _
 
 from crm import health
-from crm.backups import apart, keeping, loading, sqlite, stored
+from crm.backups import apart, keeping, loading, making, placing, postgresql, shelf, sqlite, stored
 from crm.backups.archive import Archive, open_archive
 from crm.backups.checking import compare_files
 from crm.encryption import field_key_fingerprints, fingerprint
@@ -71,10 +72,13 @@ def restore(
             _settle(url, there)
         except FileNotPlaced as error:  # what it restores goes now
             progress(str(error))
-        if not there["tables"] and (name := stored.in_the_way(archive, default_storage)):
+        beside = _ledger_beside(there, progress)
+        if (beside or not there["tables"]) and (name := stored.in_the_way(archive, default_storage)):
             raise FilesInTheWay(name=name)
+        if beside and archive.manifest["files"]:
+            progress(_("The stored files of the backup go to those of the office that DATABASE_URL names."))
         try:
-            done = _put_back(path, archive, there, url, progress)
+            done = _put_back(path, archive, there, url, [*_ledgers(path, archive), *beside], progress)
         except BaseException:
             # Only the database knows whether it was committed; where it cannot be asked, the next start asks.
             with contextlib.suppress(CrmError, OSError):
@@ -84,9 +88,11 @@ def restore(
         return done
 
 
-def _put_back(path: Path, archive: Archive, there: dict, url: str, progress: Callable[[str], object]) -> Restored:
+def _put_back(
+    path: Path, archive: Archive, there: dict, url: str, ledgers: list[str], progress: Callable[[str], object]
+) -> Restored:
     """The database; its files are staged then."""
-    ledgers, saved_in, saved = _ledgers(path, archive), "", None
+    saved_in, saved = "", None
     with _place(there, url) as place:
         if there["tables"]:
             progress(_("Making a safety backup of what is there."))
@@ -160,11 +166,30 @@ def _ledgers(path: Path, archive: Archive) -> list[str]:
     one may have been wrong."""
     found = []
     for folder in {path.parent.resolve(), Path(settings.BACKUP_DIR).resolve()}:
-        for file in folder.glob("*.hdbk"):
+        for file in folder.glob(f"*{shelf.SUFFIX}"):
             with contextlib.suppress(CrmError, OSError, KeyError), open_archive(file, settings.BACKUP_KEYS) as other:
                 if other.manifest["search_key"] == archive.manifest["search_key"]:
                     found.append(_ledger(other))
     return found
+
+
+def _ledger_beside(there: dict, progress: Callable[[str], object]) -> list[str]:
+    """Of the office that DATABASE_URL names, where the target is another database: whoever was erased in there is in no backup
+    yet. Empty where there is no such office."""
+    if there["database"] == placing.database():
+        return []
+    try:
+        known = placing.tables()
+        return [making.ledger(known).decode()] if known else []
+    except DatabaseError as error:
+        why = postgresql.told(error.__cause__) if isinstance(error.__cause__, psycopg.Error) else type(error).__name__
+        text = _(
+            "Who was erased since the last backup the office's own database (DATABASE_URL) could not be asked: %(why)s"
+        )
+        progress(text % {"why": why})
+        return []
+    finally:
+        connections.close_all()
 
 
 def _ledger(archive: Archive) -> str:

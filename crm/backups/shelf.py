@@ -36,6 +36,11 @@ def kept() -> list[Kept]:
     return sorted(filter(None, map(told_by, found)))
 
 
+def is_ours(path: Path) -> bool:
+    """It lies where backups do."""
+    return path.absolute().parent.resolve() == Path(settings.BACKUP_DIR).resolve()
+
+
 def told_by(path: Path) -> Kept | None:
     """What the name says; None of a name that is no backup's."""
     found = _NAME.fullmatch(path.name)

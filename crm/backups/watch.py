@@ -91,7 +91,9 @@ def _stale(newest, proven, failed, now: datetime.datetime) -> Finding:
         run = BackupRun.objects.filter(state=RunState.FAILED).order_by("-created_at").first()
         why = run.message if run else ""
     elif now - newest <= FRESH:
+        run = BackupRun.objects.kept().filter(IS_OURS, created_at=newest).first()
         why = _("The newest one, of %(when)s, was not verified by restoring it.") % {"when": values.moment(newest)}
+        why = " ".join([why, *(run.verify_message.split() if run else ())])
     said = (
         _("The last verified backup is of %(when)s.") % {"when": values.moment(proven)}
         if proven

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import io
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -167,9 +168,20 @@ def test_another_database_may_be_named_for_it_and_keeps_what_it_has(archive, tar
 
 
 @on_postgresql
-def test_another_database_that_cannot_be_reached_is_told_by_its_variable(archive, target, monkeypatch):
+def test_another_database_that_cannot_be_reached_leaves_the_digests_and_is_told_by_its_variable(
+    archive, target, monkeypatch
+):
     monkeypatch.setattr(settings, "VERIFY_DATABASE_URL", f"{target.owner_url}_gone")
-    with pytest.raises(RestoreFailed, match=r"^VERIFY_DATABASE_URL: .*_gone.* does not exist"):
+    found = checking.verify(archive, restore=True)
+    assert found.proof == BackupProof.DIGESTS
+    assert re.search(r"VERIFY_DATABASE_URL: .*_gone.* does not exist", found.warnings[0])
+
+
+@on_postgresql
+def test_another_database_in_which_nothing_may_be_made_is_told_by_its_variable(archive, target, monkeypatch):
+    target.role.owns_nothing()
+    monkeypatch.setattr(settings, "VERIFY_DATABASE_URL", target.owner_url)
+    with pytest.raises(RestoreFailed, match=r"^VERIFY_DATABASE_URL: .*permission denied"):
         checking.verify(archive, restore=True)
 
 

@@ -208,6 +208,29 @@ def test_a_table_without_columns_is_backed_up_and_its_rows_count(elsewhere):
 
 
 @on_postgresql
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("schema", [postgresql.SCHEMA, "scratch"])
+def test_what_an_index_needs_of_an_extension_comes_along_and_no_other_extension(elsewhere, schema):
+    out = io.BytesIO()
+    factories.make_lender(name=NAUGHTY)
+    with contextlib.closing(postgresql.connected()) as server:
+        server.execute("CREATE EXTENSION pg_trgm; CREATE EXTENSION btree_gin")
+        try:
+            server.execute("CREATE INDEX by_part_of_name ON crm_lender USING gin (name gin_trgm_ops)")
+            with postgresql.snapshot() as snapshot:
+                known = snapshot.tables()
+                snapshot.dump(out)
+        finally:
+            server.execute("DROP EXTENSION pg_trgm CASCADE; DROP EXTENSION btree_gin")
+    assert b"btree_gin" not in out.getvalue()
+    with elsewhere.own.connect() as server:
+        server.execute("CREATE SCHEMA scratch")
+        postgresql.load(server.cursor(), io.BytesIO(out.getvalue()), schema)
+        assert postgresql.tables(server.cursor(), schema) == known
+        assert server.execute("SELECT FROM pg_indexes WHERE indexname = 'by_part_of_name'").fetchall() == [()]
+
+
+@on_postgresql
 @pytest.mark.parametrize("block", [1, 2, 3, 5, 7, 64])
 def test_rows_end_where_they_end_however_the_blocks_fall(monkeypatch, block):
     monkeypatch.setattr(postgresql, "BLOCK", block)

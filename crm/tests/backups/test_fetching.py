@@ -89,6 +89,14 @@ def test_one_of_the_time_to_come_hides_no_other_that_knows_who_was_erased_since(
     assert names(folder) == [OLDER, NEWEST, TO_COME]
 
 
+def test_one_that_only_knows_who_was_erased_since_keeps_none_back_when_it_cannot_be_fetched(kept, folder):
+    said = []
+    kept.fault = lambda method, path: "403" if is_download(method, path) and NEWEST in path else ""
+    assert fetching.named(Path(OLDER), said.append, NOW) == folder / OLDER
+    assert names(folder) == [OLDER]
+    assert [step for step in said if "erased again" in step and NEWEST in step]
+
+
 def test_where_there_are_only_ones_of_the_time_to_come_the_newest_of_them_is_taken(store, folder, tmp_path):
     send(tmp_path, TO_COME)
     assert fetching.newest(quiet, NOW) == folder / TO_COME

@@ -4,10 +4,12 @@ are told elsewhere: here it is an archive of nothing, and its verification says 
 import datetime
 import errno
 import hashlib
+import io
 import os
 from pathlib import Path
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
 from django.utils import timezone
 
@@ -212,6 +214,51 @@ def test_one_that_could_not_be_restored_to_try_says_why(now, verification):
 
 
 # --- Files and rows ---
+
+
+def verified(path, *options) -> str:
+    out = io.StringIO()
+    call_command("verify_backup", str(path), *options, stdout=out, stderr=io.StringIO())
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_what_the_command_proves_of_the_offices_own_backup_the_office_knows(now, folder, is_known):
+    path = create(kind=BackupKind.NIGHTLY, now=NOW)
+    if is_known:
+        keeping.adopt(NOW)
+    verified(path, "--restore")
+    run = BackupRun.objects.get()
+    assert (run.file_name, run.proof, run.verified_at) == (path.name, BackupProof.RESTORED, NOW)
+
+
+def test_digests_alone_take_no_proof_away_and_damage_does(now, folder, verification):
+    path = create(kind=BackupKind.NIGHTLY, now=NOW)
+    verified(path, "--restore")
+    verification.says = BackupProof.DIGESTS
+    assert verified(path).startswith("digests only")
+    assert BackupRun.objects.get().proof == BackupProof.RESTORED
+    verification.says = BackupDamaged(file=path.name, at=1)
+    with pytest.raises(CommandError, match="damaged"):
+        verified(path)
+    assert BackupRun.objects.get().proof == BackupProof.BAD
+
+
+def test_a_backup_that_lies_elsewhere_is_no_business_of_the_offices(now, folder, tmp_path_factory):
+    path = create(kind=BackupKind.NIGHTLY, now=NOW)
+    elsewhere = path.rename(tmp_path_factory.mktemp("elsewhere") / path.name)
+    assert verified(elsewhere, "--restore").startswith("verified")
+    assert not BackupRun.objects.exists()
+
+
+def test_where_there_is_no_office_to_ask_a_backup_is_verified_all_the_same(now, folder, monkeypatch):
+    path = create(kind=BackupKind.NIGHTLY, now=NOW)
+
+    def unreachable():
+        raise OperationalError
+
+    monkeypatch.setattr(keeping.placing, "tables", unreachable)
+    assert verified(path, "--restore").startswith("verified")
 
 
 def test_a_file_without_a_row_is_adopted(now, folder):

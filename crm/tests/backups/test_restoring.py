@@ -3,6 +3,7 @@ was. Each runs in processes of its own, as the command's does, into a database o
 
 import contextlib
 import copy
+import dataclasses
 import datetime
 import os
 import sqlite3
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psycopg
 import pytest
@@ -28,6 +30,7 @@ from crm.exceptions import (
     FileNotPlaced,
     FilesInTheWay,
     KeyMissing,
+    NotABackup,
     OffsiteFailed,
     OtherEngine,
     RestoreFailed,
@@ -36,6 +39,7 @@ from crm.exceptions import (
     TargetInUse,
     TargetNotEmpty,
 )
+from crm.models import Erasure
 from crm.tests.backups import archives
 from crm.tests.backups.conftest import FILES
 from crm.tests.processes import Program
@@ -66,7 +70,9 @@ def backups(tmp_path, monkeypatch):
 
 
 def restore(archive: Path, target: Database, *, replace: bool = False) -> restoring.Restored:
-    return restoring.restore(archive, to=target.owner_url, replace=replace)
+    """Into the office's own database."""
+    with archives.default_is(target, target.role):
+        return restoring.restore(archive, to=target.owner_url, replace=replace)
 
 
 def work_of(rows: dict) -> dict:
@@ -247,7 +253,6 @@ def test_a_full_target_is_refused_and_left(archive, target):
 
 @pytest.mark.parametrize("replace", [False, True])
 def test_files_that_no_safety_backup_would_hold_are_never_written_over(archive, target, storage, replace):
-    """Such as the office's own ones, where a backup is put into an empty database beside it, to have a look."""
     storage.save("documents/a.pdf", ContentFile(b"newer"))
     with pytest.raises(FilesInTheWay, match="documents/a.pdf"):
         restore(archive, target, replace=replace)
@@ -256,6 +261,24 @@ def test_files_that_no_safety_backup_would_hold_are_never_written_over(archive, 
     storage.delete("documents/a.pdf")
     storage.save("documents/a.pdf", ContentFile(FILES["documents/a.pdf"]))
     restore(archive, target, replace=replace)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_beside_a_living_office_its_files_are_not_written_over_with_yes_either(archive, target, storage):
+    fill(target, archive)
+    storage.save("documents/a.pdf", ContentFile(b"newer"))
+    with kept_as_it_is(target), pytest.raises(FilesInTheWay, match="documents/a.pdf"):
+        restoring.restore(archive, to=target.owner_url, replace=True)
+    assert stored_files(storage) == {"documents/a.pdf": b"newer"}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("files", [{}, FILES])
+def test_that_files_go_to_those_of_the_office_beside_is_said(archive, target, tmp_path, files):
+    said = []
+    few = archives.changed(archive, tmp_path / "few.hdbk", files=files)
+    restoring.restore(few, to=target.owner_url, replace=False, progress=said.append)
+    assert any("DATABASE_URL names" in step for step in said) == bool(files)
 
 
 def test_with_yes_a_full_target_is_replaced_after_a_safety_backup_of_it(archive, target, backups, storage):
@@ -546,6 +569,51 @@ def test_who_was_erased_is_erased_again_from_one_of_the_time_to_come_too(archive
 
     assert restore(_later(archive, tmp_path / "to-come.hdbk", 3650), target, replace=True).erased == 1
     assert erased_in(target)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_was_erased_in_the_office_beside_is_erased_in_another_database_too(archive, target):
+    line = _known_here_no_more(archive, target)
+    Erasure.objects.create(**dataclasses.asdict(line))
+
+    assert restoring.restore(archive, to=target.owner_url, replace=True).erased == 1
+    assert erased_in(target)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_office_beside_that_is_gone_keeps_no_backup_from_another_database(archive, target, tmp_path):
+    """On PostgreSQL the address still leads somewhere; a SQLite file that is not there is none."""
+    gone, said = SimpleNamespace(name="hypodesk_gone", file=tmp_path / "gone.sqlite3"), []
+    with archives.default_is(gone):
+        restoring.restore(archive, to=target.owner_url, replace=False, progress=said.append)
+    assert any('"hypodesk_gone" does not exist' in step for step in said) == IS_POSTGRES
+    assert not gone.file.exists()
+
+
+def test_a_pipe_among_the_backups_is_not_waited_for(archive, target, backups):
+    backups.mkdir()
+    os.mkfifo(backups / "pipe.hdbk")
+    restore(archive, target)
+    with pytest.raises(NotABackup):
+        restore(backups / "pipe.hdbk", target)
+
+
+# --- What the office knows of its backups afterwards ---
+
+
+def test_the_backup_that_an_office_was_put_back_from_is_proven(archive, target, backups):
+    own = backups / "hypodesk-20260302T020000Z-weekly.hdbk"
+    backups.mkdir()
+    own.write_bytes(archive.read_bytes())
+    restore(own, target)
+    with contextlib.closing(_session(target)) as server:
+        found = server.execute("SELECT file_name, kind, proof, verified_at IS NULL FROM crm_backuprun").fetchall()
+    assert found == [(own.name, "weekly", "restored", False)]
+
+
+def test_one_that_lies_elsewhere_is_not_said_to_be_among_them(archive, target):
+    restore(archive, target)
+    assert target.rows()["crm_backuprun"] == []
 
 
 def _known_here_no_more(archive: Path, target: Database) -> privacy.Line:

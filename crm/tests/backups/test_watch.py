@@ -48,10 +48,11 @@ def test_one_that_was_restored_to_try_is_fresh_for_26_hours(office):
 
 
 def test_a_whole_one_that_was_not_restored_is_not_verified(office):
-    backup(1, BackupProof.DIGESTS)
+    backup(1, BackupProof.DIGESTS, verify_message="Digests only: set that.\nSet this.")
     code, text = told()
     assert code == 1
     assert "not verified by restoring" in text
+    assert text.endswith("Digests only: set that. Set this.")
     backup(30)
     code, text = told()
     assert (code, "not verified by restoring" in text) == (1, True)
