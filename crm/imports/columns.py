@@ -3,7 +3,8 @@ columns, and the names and labels (Czech and English) of our own fields, as the 
 
 import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -232,12 +233,13 @@ def recognise(
                     second=header,
                 )
             layout.columns.append(Column(index, header, owner, name))
-    _refuse_split_names(sheet, layout)
+    samples = _samples(sheet, layout.unknown)
+    _refuse_split_names(layout, samples)
     layout.unknown = _told_apart(layout.unknown, keys)
-    layout.asked = _asked(sheet, layout.unknown)
+    layout.asked = _asked(layout.unknown, samples)
     if asks and not {folded(header) for _index, header, _samples in layout.asked} <= (mapping or {}).keys():
         raise ColumnsUnknown(layout)
-    problems = _say(sheet, layout, mapping or {})
+    problems = _say(layout, samples, mapping or {})
     if kind == PEOPLE and not layout.column("full_name"):
         raise UnusableFile(
             _(
@@ -252,9 +254,9 @@ def recognise(
 def _refuse_other_lists(sheet: Sheet, keys: list[str]) -> None:
     """An export of what hangs on cases or clients says whose a row is by a reference, which is nobody's name."""
     whose_it_is = {folded(label) for model in (Case, Client) for label in _labels_of(model)}
-    for index, key in enumerate(keys):
-        samples = _samples(sheet, index) if key in whose_it_is else []
-        if samples and all(map(_REFERENCE.fullmatch, samples)):
+    samples = _samples(sheet, [index for index, key in enumerate(keys) if key in whose_it_is])
+    for index, texts in samples.items():
+        if all(map(_REFERENCE.fullmatch, texts)):
             raise UnusableFile(
                 _(
                     "These are not clients or cases, but rows of a list that is exported and not imported: its column "
@@ -264,13 +266,13 @@ def _refuse_other_lists(sheet: Sheet, keys: list[str]) -> None:
             )
 
 
-def _refuse_split_names(sheet: Sheet, layout: Layout) -> None:
+def _refuse_split_names(layout: Layout, samples: dict[int, list[str]]) -> None:
     """Else clients would lose their surnames."""
     name, unknown = layout.column("full_name"), layout.unknown.values()
     of_first, of_last = (set(map(folded, names)) for names in (_FIRST_NAMES, _SURNAMES))
     first = next((header for header in ([name.header] if name else unknown) if folded(header) in of_first), None)
     last = next((index for index, header in layout.unknown.items() if folded(header) in of_last), None)
-    if first is not None and last is not None and _samples(sheet, last):
+    if first is not None and last in samples:
         raise UnusableFile(
             _("Columns “%(first)s” and “%(last)s” hold one name in two pieces. Join them in one column “full name”."),
             first=first,
@@ -301,25 +303,38 @@ def _told_apart(unknown: dict[int, str], keys: list[str]) -> dict[int, str]:
     return found
 
 
-def _asked(sheet: Sheet, unknown: dict[int, str]) -> list[tuple[int, str, list[str]]]:
+def _asked(unknown: dict[int, str], samples: dict[int, list[str]]) -> list[tuple[int, str, list[str]]]:
     """Index, header and some values of each column that has both."""
-    ignored = set(map(folded, _IGNORED))
-    found = []
-    for index, header in unknown.items():
-        if folded(header) and folded(header) not in ignored and (samples := _samples(sheet, index)):
-            found.append((index, header, samples))
-        if len(found) == MOST_ASKED:
-            break
-    return found
+    ignored = {"", *map(folded, _IGNORED)}
+    found = ((index, header, samples[index]) for index, header in unknown.items() if index in samples)
+    return list(itertools.islice((each for each in found if folded(each[1]) not in ignored), MOST_ASKED))
 
 
-def _samples(sheet: Sheet, index: int) -> list[str]:
-    shown = (parsers.shown(row.cells[index]) for row in sheet.rows if index < len(row.cells))
-    distinct = dict.fromkeys(text[:SAMPLE_LENGTH] for text in itertools.islice(filter(None, shown), LOOKED_AT))
-    return list(distinct)[:SAMPLES]
+def _samples(sheet: Sheet, indexes: Iterable[int]) -> dict[int, list[str]]:
+    """Some values of each of these columns that has any. All rows are walked through once: a sheet may have a thousand
+    headers and next to nothing below them."""
+    found: dict[int, dict[str, None]] = {}
+    looked_at, wanted, done = Counter(), list(indexes), set()
+    for row in sheet.rows if wanted else ():
+        cells = row.cells
+        for index in wanted:
+            cell = cells[index] if index < len(cells) else None
+            if cell is None or cell == "" or not (text := parsers.shown(cell)):
+                continue
+            texts = found.setdefault(index, {})
+            texts[text[:SAMPLE_LENGTH]] = None
+            looked_at[index] += 1
+            if len(texts) == SAMPLES or looked_at[index] == LOOKED_AT:
+                done.add(index)
+        if done:
+            wanted = [index for index in wanted if index not in done]
+            done.clear()
+            if not wanted:
+                break
+    return {index: list(texts) for index, texts in found.items()}
 
 
-def _say(sheet: Sheet, layout: Layout, mapping: Mapping[str, str]) -> list[RowProblem]:
+def _say(layout: Layout, samples: dict[int, list[str]], mapping: Mapping[str, str]) -> list[RowProblem]:
     """Gives the unknown columns the meaning that somebody said, and warns of those without one."""
     allowed = set(targets(layout.kind))
     problems = []
@@ -333,7 +348,7 @@ def _say(sheet: Sheet, layout: Layout, mapping: Mapping[str, str]) -> list[RowPr
         elif target == "":
             layout.said[header] = ""
         elif folded(header) not in map(folded, _IGNORED):
-            problems.append(_unknown(sheet, index, header))
+            problems.append(_unknown(index, header, is_used=index in samples))
     return [problem for problem in problems if problem]
 
 
@@ -362,11 +377,10 @@ def _of_case(key: str) -> tuple[str, str | None]:
     return CASE, name
 
 
-def _unknown(sheet: Sheet, index: int, header: str) -> RowProblem | None:
-    used = any(index < len(row.cells) and parsers.shown(row.cells[index]) for row in sheet.rows)
+def _unknown(index: int, header: str, *, is_used: bool) -> RowProblem | None:
     if header:
         return RowProblem(1, header, "", _("The column is not known and was left out."), WARNING)
-    if used:
+    if is_used:
         reason = _("Column %(number)s has no header and was left out.") % {"number": index + 1}
         return RowProblem(1, "", "", reason, WARNING)
     return None
