@@ -16,7 +16,7 @@ from crm import jobs
 from crm.audit.undo import undone
 from crm.choices import ImportPart, ImportState, QueueName, RunState
 from crm.exceptions import CrmError, NotAllowed
-from crm.imports import apart, conflicts, mappings, older_crm, older_file, pieces, preview
+from crm.imports import apart, conflicts, mappings, older_crm, older_file, pieces, preview, workbook
 from crm.imports.checking import check_file
 from crm.imports.columns import CASES, CLIENTS, ColumnsUnknown, Layout, folded
 from crm.imports.decisions import narrow, reshape
@@ -32,6 +32,8 @@ CHECK_JOB, WRITE_JOB = "check_import", "write_import"
 # A page answers at once up to here.
 ROWS_AT_ONCE = 500
 BYTES_AT_ONCE = 1 << 20
+# Of a workbook, whose few bytes may unpack to a thousand columns; at 30 us a cell where all of them are errors.
+CELLS_AT_ONCE, UNPACKED_AT_ONCE = 32_000, 8 << 20
 # Of one person: others wait in the same queue.
 MOST_AT_ONCE = 3
 # Of one file; whoever has more to mend mends the file.
@@ -98,7 +100,11 @@ def is_short(content: bytes, file_name: str) -> bool:
         return False
     if older_file.is_dump(content, file_name):
         return older_file.clients(content) <= ROWS_AT_ONCE
-    return len(read(content, file_name).rows) <= ROWS_AT_ONCE
+    return _is_narrow(content) and len(read(content, file_name).rows) <= ROWS_AT_ONCE
+
+
+def _is_narrow(content: bytes) -> bool:
+    return not workbook.is_zip(content) or workbook.holds_at_most(content, CELLS_AT_ONCE, UNPACKED_AT_ONCE)
 
 
 def kept(user):
@@ -207,7 +213,7 @@ def confirm(
     chosen = {"all_or_nothing": all_or_nothing, "create": create, "update": update, "duplicates": duplicates}
     run.options = run.options | chosen
     content = pieces.load_bytes(run, ImportPart.FILE, BYTES_AT_ONCE) if run.rows <= ROWS_AT_ONCE else None
-    plan = None if content is None else _checked(run, content)
+    plan = _checked(run, content) if content is not None and _is_narrow(content) else None
     with transaction.atomic():
         if not waiting.update(state=ImportState.RUNNING, options=run.options):
             raise NotAllowed()

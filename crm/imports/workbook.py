@@ -206,19 +206,32 @@ class _Part:
     """What a part of the zip would become."""
 
     size: int = 0
+    cells: int = 0
     needs_a_look: bool = False
     # How many of its cells name a shared text; and how long each text is that it shares.
     shared: int = 0
     lengths: array = field(default_factory=lambda: array("L"))
 
 
-def _look_through(content: bytes) -> dict[str, _Part]:
-    """By the parts' own names. Raises UnusableFile for what no calm program writes."""
+def holds_at_most(content: bytes, cells: int, unpacked: int) -> bool:
+    """Of all sheets, and of the bytes that its parts claim to be: before anything is parsed. Raises UnusableFile as `read`."""
+    size = sum(entry.file_size for entry in _entries(content))
+    if size > unpacked and not _is_out_of_ratio(size, len(content)):  # which the look below would refuse
+        return False
+    return sum(part.cells for part in _look_through(content).values()) <= cells
+
+
+def _entries(content: bytes) -> list[zipfile.ZipInfo]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            entries = archive.infolist()
+            return archive.infolist()
     except (zipfile.BadZipFile, struct.error, ValueError, NotImplementedError, OverflowError) as error:
         raise UnusableFile(_damaged()) from error
+
+
+def _look_through(content: bytes) -> dict[str, _Part]:
+    """By the parts' own names. Raises UnusableFile for what no calm program writes."""
+    entries = _entries(content)
     names = Counter(_plain(entry.filename) for entry in entries)
     if _WORKBOOK not in names:
         if "xl/workbook.bin" in names or "content.xml" in names:
@@ -364,7 +377,7 @@ class _Sheet(_Tags):
                     "A cell far from the others makes the sheet too big. Copy the rows into a new workbook and save that."
                 )
             )
-        part.needs_a_look, part.shared = self.needs_a_look, self.shared
+        part.cells, part.needs_a_look, part.shared = self.cells, self.needs_a_look, self.shared
 
 
 class _Texts(_Tags):

@@ -16,7 +16,7 @@ from crm.exceptions import NotAllowed
 from crm.imports import mappings, pieces, preview, runs, writing
 from crm.models import AuditEntry, Case, Client, ImportRun, JobRun, Lender, User
 from crm.tests.factories import make_case, make_client, make_lender
-from crm.tests.imports.workbooks import csv
+from crm.tests.imports.workbooks import csv, xlsx
 
 HEADER = ["jmeno", "email", "datum", "cena"]
 ROWS = [[f"Jan Řádek{number}", f"jan{number}@example.com", "1.2.2026", "5"] for number in range(4)]
@@ -48,6 +48,21 @@ def work(run) -> ImportRun:
 
 def test_a_file_of_as_many_rows_as_a_page_waits_for_is_checked_at_once(long_files, manager):
     assert [(run.state, run.job) for run in [begin(manager, *ROWS[:3])]] == [("checked", None)]
+
+
+def test_a_workbook_of_as_many_cells_as_a_page_waits_for_is_checked_and_written_at_once(manager, monkeypatch):
+    monkeypatch.setattr(runs, "CELLS_AT_ONCE", 3 * len(HEADER))
+    run = imports.begin(xlsx(HEADER, *ROWS[:2]), "x.xlsx", manager)
+    assert (run.state, imports.confirm(run, manager).state) == ("checked", "done")
+
+
+@pytest.mark.parametrize("limit", ["CELLS_AT_ONCE", "UNPACKED_AT_ONCE"])
+def test_a_workbook_of_more_cells_is_checked_and_written_by_jobs(manager, monkeypatch, limit):
+    monkeypatch.setattr(runs, limit, 3 * len(HEADER) - 1)
+    run = imports.begin(xlsx(HEADER, *ROWS[:2]), "x.xlsx", manager)
+    assert run.state == "checking"
+    run = imports.confirm(work(run), manager)
+    assert (run.state, work(run).state, Client.objects.count()) == ("running", "done", 2)
 
 
 def test_a_long_file_is_checked_and_written_by_jobs(long_files, manager):
