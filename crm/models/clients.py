@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from django import forms
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import connection, models, transaction
@@ -28,6 +29,32 @@ def check_birth_number(value: str) -> None:
         rc.validate(value)
     except StdnumError as error:
         raise ValidationError(_("This is not a valid Czech birth number."), code="birth_number") from error
+
+
+def parse_birth_number(written: str) -> str:
+    """`750815 / 5006` is `750815/5006`."""
+    return "/".join(part.strip() for part in written.split("/"))
+
+
+class BirthNumberInput(forms.CharField):
+    def to_python(self, value):
+        return parse_birth_number(super().to_python(value))
+
+    def widget_attrs(self, widget):
+        return {}  # a browser would cut at the maximal length what has blanks in it
+
+
+class BirthNumberField(EncryptedCharField):
+    def clean(self, value, model_instance):
+        is_written = isinstance(value, str) and not isinstance(value, Unreadable)
+        return super().clean(parse_birth_number(value) if is_written else value, model_instance)
+
+    def formfield(self, **kwargs):
+        return super().formfield(**{"form_class": BirthNumberInput, **kwargs})
+
+    def deconstruct(self):
+        name, _path, args, kwargs = super().deconstruct()
+        return name, "crm.encryption.EncryptedCharField", args, kwargs  # no other column than that
 
 
 def check_business_id(value: str) -> None:
@@ -135,7 +162,7 @@ class Client(CrmModel, Stamped):
     full_name = EncryptedCharField(_("full name"), max_length=200)
     email = EncryptedEmailField(_("e-mail"), max_length=254, blank=True)
     phone = EncryptedCharField(_("phone"), max_length=40, blank=True)
-    birth_number = EncryptedCharField(
+    birth_number = BirthNumberField(
         _("birth number"), max_length=11, blank=True, validators=[check_birth_number], help_text=_("YYMMDD/SSSC")
     )
     birth_date = EncryptedDateField(_("date of birth"), null=True, blank=True)

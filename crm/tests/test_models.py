@@ -181,6 +181,12 @@ def test_a_typed_number_is_checked(db, field, good, bad):
     assert set(refused.value.message_dict) == {field}
 
 
+def test_a_birth_number_is_kept_without_blanks_round_its_slash(db):
+    client = Client(full_name="x", birth_number="750815 / 5006")
+    client.full_clean()
+    assert client.birth_number == "750815/5006"
+
+
 def test_amounts_are_not_negative_and_are_never_rewritten(db):
     case = make_case(loan_amount_czk=2_000_000, property_price_czk=2_500_000, ltv_percent="80.01")
     case.save()

@@ -99,6 +99,16 @@ def test_a_client_is_written_down_the_czech_way(adviser, client):
     assert 'value="1.\xa02.\xa01985"' in page
 
 
+@pytest.mark.parametrize("written", ["750815 / 5006", "750815\xa0/\u202f5006", " 750815/ 5006\t"])
+def test_a_birth_number_may_have_blanks_round_its_slash(written, alice, adviser, client):
+    client.force_login(adviser)
+    assert "maxlength" not in client.get(change(alice)).context["adminform"].form.fields["birth_number"].widget.attrs
+    answer = client.post(change(alice), typed(alice, birth_number=written))
+    assert answer.status_code == 302, answer.context["adminform"].form.errors
+    alice.refresh_from_db()
+    assert alice.birth_number == "750815/5006"
+
+
 def test_a_wrong_birth_number_is_an_error_on_its_field(alice, adviser, client):
     client.force_login(adviser)
     answer = client.post(change(alice), typed(alice, birth_number="850101/1234"))

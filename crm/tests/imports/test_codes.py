@@ -46,6 +46,15 @@ def test_a_code_with_an_exponent_is_refused(owner, name, cell):
     assert (getattr(record, name), plan.errors) == ("", 1)
 
 
+@pytest.mark.parametrize("written", ["750815 / 5006", "750815\xa0/\u202f5006", "750815/ 5006", "750815\u200b /5006"])
+def test_a_birth_number_may_have_blanks_round_its_slash(written):
+    record = stored("client", birth_number="750815/5006")
+    plan = load(["reference", "birth_number"], [record.reference, written])
+    assert (said(plan), plan.skipped) == ([], 1)
+    load(["jmeno", "Rodné číslo"], ["Bob", written])
+    assert Client.objects.latest("pk").birth_number == "750815/5006"
+
+
 def test_so_is_one_of_somebody_new():
     plan = load(["jmeno", "telefon", "Číslo smlouvy", "datum"], ["Alice", "4,20777E+11", "1,23457E+15", "1.2.2026"])
     assert (said(plan), Client.objects.count()) == ([("telefon", CUT), ("Číslo smlouvy", CUT)], 0)
