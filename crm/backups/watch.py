@@ -70,6 +70,8 @@ def _told(told: dict, trouble: str | None, now: datetime.datetime) -> Finding:
         return Finding(NONE, _("The backup of %(when)s is damaged.") % {"when": values.moment(told["bad"])})
     if newest is None:
         return Finding(NONE, _("There is no backup yet. Make one: manage.py backup"), is_new=_is_new(now))
+    if why := disk_trouble():
+        return Finding(STALE, why)
     if proven is None or now - proven > FRESH:
         return _stale(newest, proven, told["failed"], now)
     if offsite.is_set() and (told["copied"] is None or now - told["copied"] > FRESH):

@@ -22,7 +22,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 
 from crm import privacy
-from crm.backups import making, shelf
+from crm.backups import making, offsite, shelf
 from crm.backups.archive import open_archive
 from crm.choices import ErasureScope
 from crm.encryption import fingerprint
@@ -34,7 +34,7 @@ from crm.exceptions import (
     StoredFileChanged,
     StoredFileUnreadable,
 )
-from crm.models import Client, Erasure, Lender
+from crm.models import BackupRun, Client, Erasure, Lender
 from crm.tests import factories
 from crm.tests.backups.test_databases import Elsewhere, engine, on_postgresql
 from crm.tests.raw import IS_POSTGRES, Database
@@ -459,6 +459,39 @@ def test_the_command_fails_in_one_line_with_the_cure(settings):
     assert "\n" not in str(raised.value)
 
 
+def test_the_command_copies_what_it_made_to_the_store(folder, store):
+    call_command("backup", stdout=io.StringIO())
+
+    run = BackupRun.objects.get()
+    assert [copy.name for copy in offsite.listed()] == names(folder) == [run.file_name]
+    assert run.offsite_at
+
+
+def test_a_store_that_fails_is_told_after_the_file_and_its_exit_code_is_1(folder, store):
+    store.fault = lambda method, path: "403"
+    out = io.StringIO()
+
+    with pytest.raises(CommandError, match="this machine only.*403") as raised:
+        call_command("backup", stdout=out)
+
+    (name,) = names(folder)
+    run = BackupRun.objects.get()
+    assert raised.value.returncode == 1
+    assert name in out.getvalue()
+    assert (run.offsite_at, "403" in run.offsite_message) == (None, True)
+
+
+@pytest.mark.parametrize("is_thrown_away", [True, False])
+def test_the_command_warns_of_a_disk_that_is_thrown_away(settings, is_thrown_away):
+    settings.BACKUPS_ON_THROWAWAY_DISK = is_thrown_away
+    err = io.StringIO()
+
+    call_command("backup", stdout=io.StringIO(), stderr=err)
+
+    assert ("throws away" in err.getvalue()) == is_thrown_away
+    assert bool(err.getvalue()) == is_thrown_away
+
+
 # --- Who is killed ---
 
 KILLED = """
@@ -471,7 +504,7 @@ from django.utils import timezone
 
 settings.BACKUP_DIR, settings.MEDIA_ROOT = sys.argv[1:3]
 settings.STORAGES = settings.STORAGES | {"default": {"BACKEND": "django.core.files.storage.FileSystemStorage"}}
-from crm.backups import making, shelf
+from crm.backups import making, offsite, shelf
 
 
 def make(step, told):

@@ -157,6 +157,18 @@ def test_one_of_the_time_to_come_proves_nothing(office, settings):
     assert (told()[0], "off-site since" in told()[1]) == (1, True)
 
 
+def test_a_proven_one_on_a_disk_that_is_thrown_away_is_stale(office, settings):
+    settings.BACKUPS_ON_THROWAWAY_DISK = True
+    assert told()[0] == 2
+    backup(1)
+    assert (told()[0], "throws away" in told()[1]) == (1, True)
+    backup(0.5, BackupProof.BAD)
+    assert (told()[0], "damaged" in told()[1]) == (2, True)
+    settings.S3_BUCKET = "office"
+    backup(0.2, offsite_at=NOW)
+    assert told()[0] == 0
+
+
 def test_it_asks_one_query(office, django_assert_num_queries):
     for hours in range(30):
         backup(hours + 1)
@@ -209,6 +221,16 @@ def test_a_throw_away_disk_is_told_until_there_is_a_store(client, settings):
     assert "throws away" in page(client, roles.ADMINISTRATOR)
     settings.S3_BUCKET = "office"
     assert "throws away" not in page(client, roles.ADMINISTRATOR)
+
+
+def test_a_throw_away_disk_is_told_once_on_the_page_of_the_backups(client, settings):
+    settings.BACKUPS_ON_THROWAWAY_DISK = True
+    backup(0, created_at=timezone.now() - HOUR)
+    client.force_login(factories.make_user(roles.ADMINISTRATOR, language="en"))
+    shown = client.get(reverse("admin:crm_backuprun_changelist")).content.decode()
+    card = shown[shown.index('id="crm-backups"') :]
+    assert card.count("throws away") == 1
+    assert "on one machine only" not in card
 
 
 # --- The command ---
