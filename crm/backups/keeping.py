@@ -13,7 +13,7 @@ from django.db import DatabaseError
 from django.db.models import Q
 from django.utils import timezone
 
-from crm.backups import checking, making, offsite, placing, retention, shelf
+from crm.backups import checking, making, offsite, placing, retention, shelf, watch
 from crm.backups.archive import open_archive
 from crm.choices import BackupKind, BackupProof, RunState
 from crm.exceptions import BackupDamaged, BackupDiffers, BackupGone, CrmError, OffsiteFailed
@@ -108,7 +108,10 @@ def make(*, kind: str, now: datetime.datetime, job=None, user=None, progress: Ca
         raise
     if job is not None:
         BackupRun.objects.filter(job=job, state=RunState.FAILED).delete()
-    return _record(path, kind, now, took_s=round(time.monotonic() - began), **who)
+    run = _record(path, kind, now, took_s=round(time.monotonic() - began), **who)
+    # What kept backups from being made may have been told until now.
+    watch.look(now)
+    return run
 
 
 def adopt(now: datetime.datetime) -> None:

@@ -150,6 +150,14 @@ def test_a_backup_that_cannot_be_made_is_told_once_and_tried_again(now, folder, 
     assert BackupRun.objects.get().state == RunState.DONE
 
 
+def test_what_kept_backups_from_being_made_is_told_no_longer_when_one_was_made(now, monkeypatch):
+    monkeypatch.setattr(watch, "tools_trouble", lambda: "pg_dump is missing.")
+    watch.look(now)
+    monkeypatch.setattr(watch, "tools_trouble", lambda: "")
+    work(job())
+    assert watch.finding(now).code == watch.FINE
+
+
 def test_why_there_is_no_backup_is_told_where_the_database_has_no_room_for_the_row_either(now, monkeypatch):
     def fail(**given):
         raise NoRoom(place="there")
