@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from crm import values
 from crm.admin import ui
 from crm.admin.forms import CrmForm
-from crm.imports import mappings
+from crm.imports import columns, mappings
 from crm.imports.columns import folded
 
 
@@ -63,8 +63,10 @@ class UploadForm(CrmForm):
 class ColumnsForm(CrmForm):
     """A choice for each column that nobody knows."""
 
-    def __init__(self, data=None, *, kind: str, asked: list, said: dict[str, str]):
+    def __init__(self, data=None, *, kind: str, asked: list, said: dict[str, str], held: dict[str, str]):
+        """`said` is by folded header; `held` are the headers of the file's other columns, by what they hold."""
         super().__init__(data)
+        self.kind, self.said, self.held = kind, said, held
         self.headers = {f"column-{index}": header for index, header, _samples in asked}
         choices = [("", _("Leave out")), *mappings.choices_of(kind)]
         for name, header in self.headers.items():
@@ -78,11 +80,17 @@ class ColumnsForm(CrmForm):
 
     def clean(self):
         data = super().clean()
-        taken: dict[str, str] = {}
+        taken = dict(self.held)
         for name in self.headers:
             if (target := data.get(name)) and taken.setdefault(target, name) != name:
                 self.add_error(name, _("Another column is to hold this already."))
         return data
+
+    def clashes(self) -> list[str]:
+        """What was said of two columns before."""
+        said = _("Columns “%(first)s” and “%(second)s” mean the same. Leave one of them.")
+        same = columns.clashes(self.kind, self.headers.values(), self.said, self.held)
+        return [said % {"first": first, "second": second} for first, second in same]
 
     def chosen(self) -> dict[str, str]:
         return {header: self.cleaned_data[name] for name, header in self.headers.items()}

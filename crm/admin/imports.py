@@ -164,8 +164,8 @@ class ImportAdminMixin(ImportExportMixinBase):
         found = runs.columns_of(run)
         if found is None or runs.state_of(run) not in (ImportState.UPLOADED, ImportState.CHECKED, ImportState.FAILED):
             return HttpResponseRedirect(self._import_url("import_preview", run))
-        kind, asked, said, sheets = found
-        form = ColumnsForm(request.POST or None, kind=kind, asked=asked, said=said)
+        kind, asked, said, sheets, held = found
+        form = ColumnsForm(request.POST or None, kind=kind, asked=asked, said=said, held=held)
         if form.is_valid():
             return self._do(request, run, lambda: runs.name_columns(run, request.user, form.chosen()))
         context = {
@@ -173,7 +173,7 @@ class ImportAdminMixin(ImportExportMixinBase):
             "run": run,
             "form": form,
             "lines": [(header, samples, form[f"column-{index}"]) for index, header, samples in asked],
-            "notices": sheets,
+            "notices": [*sheets, *form.clashes()],
             **self._earlier(request, run),
         }
         return self._import_page(request, "crm/import_columns.html", context)

@@ -4,7 +4,7 @@ columns, and the names and labels (Czech and English) of our own fields, as the 
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -126,7 +126,9 @@ class Layout:
     unknown: dict[int, str] = field(default_factory=dict)
     # The columns that a person may be asked about: index, header, some values.
     asked: list[tuple[int, str, list[str]]] = field(default_factory=list)
-    # What a person said of them, by header.
+    # The headers that the file has for fields by itself, by `owner.field`.
+    held: dict[str, str] = field(default_factory=dict)
+    # What a person said of the others, by header.
     said: dict[str, str] = field(default_factory=dict)
     # By owner: the column of his rows' versions.
     versions: dict[str, Column] = field(default_factory=dict)
@@ -213,7 +215,8 @@ def recognise(
 ) -> tuple[Layout, list[RowProblem]]:
     """`mapping` says what other columns mean: by folded header one of `targets`, or nothing for one to be left out. Raises
     UnusableFile when the header does not tell what the rows are; ColumnsUnknown where a person can be asked and was not
-    yet. Otherwise unknown columns are warnings."""
+    yet, or said one field of two columns. Otherwise unknown columns are warnings."""
+    mapping = mapping or {}
     keys = [folded(header) for header in sheet.header]
     kind, meaning = _kind(set(keys))
     if kind == PEOPLE:
@@ -236,10 +239,13 @@ def recognise(
     samples = _samples(sheet, layout.unknown)
     _refuse_split_names(layout, samples)
     layout.unknown = _told_apart(layout.unknown, keys)
-    layout.asked = _asked(layout.unknown, samples)
-    if asks and not {folded(header) for _index, header, _samples in layout.asked} <= (mapping or {}).keys():
+    layout.held = {f"{column.owner}.{column.name}": column.header for column in layout.columns}
+    may_be_asked = _may_be_asked(layout.unknown, samples)
+    same = clashes(kind, [header for _index, header, _samples in may_be_asked], mapping, layout.held)
+    layout.asked = _most_asked(may_be_asked, {header for pair in same for header in pair})
+    if asks and (same or not {folded(header) for _index, header, _samples in layout.asked} <= mapping.keys()):
         raise ColumnsUnknown(layout)
-    problems = _say(layout, samples, mapping or {})
+    problems = _say(layout, samples, mapping)
     if kind == PEOPLE and not layout.column("full_name"):
         raise UnusableFile(
             _(
@@ -303,11 +309,28 @@ def _told_apart(unknown: dict[int, str], keys: list[str]) -> dict[int, str]:
     return found
 
 
-def _asked(unknown: dict[int, str], samples: dict[int, list[str]]) -> list[tuple[int, str, list[str]]]:
+def clashes(
+    kind: str, headers: Iterable[str], said: Mapping[str, str], held: Mapping[str, str]
+) -> list[tuple[str, str]]:
+    """Each header whose field another column has, behind the header of that one. `said` is by folded header."""
+    allowed, taken, found = set(targets(kind)), dict(held), []
+    for header in headers:
+        target = said.get(folded(header))
+        if target in allowed and taken.setdefault(target, header) != header:
+            found.append((taken[target], header))
+    return found
+
+
+def _may_be_asked(unknown: dict[int, str], samples: dict[int, list[str]]) -> list[tuple[int, str, list[str]]]:
     """Index, header and some values of each column that has both."""
     ignored = {"", *map(folded, _IGNORED)}
     found = ((index, header, samples[index]) for index, header in unknown.items() if index in samples)
-    return list(itertools.islice((each for each in found if folded(each[1]) not in ignored), MOST_ASKED))
+    return [each for each in found if folded(each[1]) not in ignored]
+
+
+def _most_asked(columns: list[tuple[int, str, list[str]]], first: Container[str]) -> list[tuple[int, str, list[str]]]:
+    """As many as a page has room for, in the file's order; those with the `first` headers in any case."""
+    return sorted(sorted(columns, key=lambda each: each[1] not in first)[:MOST_ASKED])
 
 
 def _samples(sheet: Sheet, indexes: Iterable[int]) -> dict[int, list[str]]:
@@ -335,18 +358,25 @@ def _samples(sheet: Sheet, indexes: Iterable[int]) -> dict[int, list[str]]:
 
 
 def _say(layout: Layout, samples: dict[int, list[str]], mapping: Mapping[str, str]) -> list[RowProblem]:
-    """Gives the unknown columns the meaning that somebody said, and warns of those without one."""
-    allowed = set(targets(layout.kind))
+    """Gives the unknown columns the meaning that somebody said, and warns of those without one. Of two for one field the
+    first with values has it."""
+    allowed, held = set(targets(layout.kind)), dict(layout.held)
+    said = {index: mapping.get(folded(header)) if folded(header) else None for index, header in layout.unknown.items()}
+    for index in sorted(said, key=lambda index: index not in samples):
+        held.setdefault(said[index], layout.unknown[index])
     problems = []
     for index, header in list(layout.unknown.items()):
-        target = mapping.get(folded(header)) if folded(header) else None
-        owner, _point, name = (target or "").partition(".")
-        if target in allowed and not layout.column(name, owner):
+        target = said[index]
+        if target in allowed and held[target] == header:
+            owner, _point, name = target.partition(".")
             layout.columns.append(Column(index, header, owner, name))
             layout.said[header] = target
             del layout.unknown[index]
         elif target == "":
             layout.said[header] = ""
+        elif target in allowed:
+            reason = _("Column “%(first)s” holds the same, so this one was left out.") % {"first": held[target]}
+            problems.append(RowProblem(1, header, "", reason, WARNING))
         elif folded(header) not in map(folded, _IGNORED):
             problems.append(_unknown(index, header, is_used=index in samples))
     return [problem for problem in problems if problem]

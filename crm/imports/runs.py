@@ -176,14 +176,14 @@ def corrections_of(run: ImportRun) -> dict[int, dict[int, str]]:
     }
 
 
-def columns_of(run: ImportRun) -> tuple[str, list, dict[str, str], list[str]] | None:
-    """Of columns that a person may name: the file's kind, index, header and values of each, what is said of them, and
-    which sheets were not read."""
+def columns_of(run: ImportRun) -> tuple[str, list, dict[str, str], list[str], dict[str, str]] | None:
+    """Of columns that a person may name: the file's kind, index, header and values of each, what is said of them, which
+    sheets were not read, and which fields the file's other columns hold."""
     found = next(pieces.load_json(run, ImportPart.COLUMNS), None)
     if not found:
         return None
-    kind, asked, *sheets = found
-    return kind, asked, _mapping(run), list(filter(None, sheets))
+    kind, asked, sheets, held = (*found, *("", {})[len(found) - 2 :])  # an older version kept less
+    return kind, asked, _mapping(run), list(filter(None, [sheets])), held
 
 
 def _json(text: str) -> dict:
@@ -378,7 +378,7 @@ def _keep(run: ImportRun, found: Plan | OlderPlan | Layout, *, message: str = ""
 
 
 def _keep_columns(run: ImportRun, layout: Layout) -> None:
-    pieces.store_json(run, ImportPart.COLUMNS, [[layout.kind, layout.asked, layout.sheets]])
+    pieces.store_json(run, ImportPart.COLUMNS, [[layout.kind, layout.asked, layout.sheets, layout.held]])
 
 
 def _keep_plan(run: ImportRun, plan: Plan | OlderPlan, message: str) -> None:

@@ -105,6 +105,92 @@ def test_rows_that_differ_in_a_column_of_a_header_met_before_are_two():
     assert plan.created == 2
 
 
+SAME = "Columns “Mail klienta” and “Druhý mail” mean the same. Leave one of them."
+TAKEN = "Another column is to hold this already."
+
+
+def remember(browser, *headers):
+    """As e-mail, each by a file of its own."""
+    for header in headers:
+        _preview, run = paste(browser, f"jmeno;{header}\r\nEva Bílá;eva@example.com\r\n")
+        browser.post(url("import_columns", run), {"column-1": "client.email"})
+
+
+def test_two_columns_that_are_remembered_as_one_field_are_asked_about(browse, manager):
+    factories.make_catalogue()
+    browser = browse(manager)
+    remember(browser, "Mail klienta", "Druhý mail")
+    preview, run = paste(browser, "jmeno;Mail klienta;Druhý mail\r\nJana Bílá;first@example.com;second@example.com\r\n")
+    page = browser.get(preview, follow=True)
+    assert [(header, field.value()) for header, _samples, field in page.context["lines"]] == [
+        ("Mail klienta", "client.email"),
+        ("Druhý mail", "client.email"),
+    ]
+    assert SAME in page.content.decode()
+    columns_url = url("import_columns", run)
+    page = browser.post(columns_url, {"column-1": "client.email", "column-2": "client.email"})
+    assert TAKEN in page.content.decode()
+    page = browser.post(columns_url, {"column-1": "", "column-2": "client.email"}, follow=True)
+    assert page.context["said"] == [("Mail klienta", ""), ("Druhý mail", "E-mail")]
+    browser.post(preview, {"mode": "good"})
+    assert Client.objects.get().email == "second@example.com"
+
+
+def test_a_column_that_is_remembered_as_what_the_file_has_already_is_asked_about(browse, manager):
+    browser = browse(manager)
+    remember(browser, "Mail klienta")
+    preview, run = paste(browser, "jmeno;email;Mail klienta\r\nJana Bílá;first@example.com;second@example.com\r\n")
+    page = browser.get(preview, follow=True)
+    assert [line[0] for line in page.context["lines"]] == ["Mail klienta"]
+    assert "Columns “email” and “Mail klienta” mean the same." in page.content.decode()
+    page = browser.post(url("import_columns", run), {"column-2": "client.email"})
+    assert TAKEN in page.content.decode()
+    page = browser.post(url("import_columns", run), {"column-2": ""}, follow=True)
+    assert page.context["said"] == [("Mail klienta", "")]
+
+
+def test_a_column_is_not_named_as_what_the_file_has_already(browse, manager):
+    browser = browse(manager)
+    _preview, run = paste(browser, "jmeno;email;Mail klienta\r\nJana Bílá;first@example.com;second@example.com\r\n")
+    page = browser.post(url("import_columns", run), {"column-2": "client.email"})
+    assert TAKEN in page.content.decode()
+    run.refresh_from_db()
+    assert run.state == "uploaded"
+
+
+def test_columns_of_one_field_are_asked_about_before_others(browse, manager):
+    browser = browse(manager)
+    remember(browser, "Mail klienta", "Druhý mail")
+    header = ["jmeno", *(f"Sloupec {number}" for number in range(150)), "Mail klienta", "Druhý mail"]
+    _preview, run = paste(browser, "\r\n".join("\t".join(row) for row in (header, ["Jana Bílá", *["x"] * 152])))
+    page = browser.get(url("import_columns", run))
+    assert [line[0] for line in page.context["lines"]][-3:] == ["Sloupec 97", "Mail klienta", "Druhý mail"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("cells", "email", "told"),
+    [("first@e.cz;second@e.cz", "first@e.cz", ("B", "A")), (";second@e.cz", "second@e.cz", ("A", "B"))],
+)
+def test_where_nobody_can_be_asked_a_column_without_values_gives_way_and_what_is_left_out_is_told(cells, email, told):
+    mapping = {"a": "client.email", "b": "client.email"}
+    plan = imports.check(f"jmeno;A;B\r\nJana;{cells}\r\n".encode(), "x.csv", mapping=mapping)
+    assert plan.items[0].client.email == email
+    left_out, holder = told
+    [problem] = [problem for problem in plan.problems if problem.column in ("A", "B")]
+    assert (problem.column, problem.reason) == (
+        left_out,
+        f"Column “{holder}” holds the same, so this one was left out.",
+    )
+
+
+@pytest.mark.django_db
+def test_a_remembered_column_without_values_is_not_asked_about():
+    mapping = {"a": "client.email", "b": "client.email"}
+    plan = imports.check(b"jmeno;A;B\r\nJana;;second@e.cz\r\n", "x.csv", mapping=mapping, asks=True)
+    assert plan.items[0].client.email == "second@e.cz"
+
+
 def test_what_one_person_said_of_columns_is_nobody_elses(browse, manager, administrator):
     browser = browse(manager)
     _preview, run = paste(browser)
