@@ -57,8 +57,14 @@ def _all_of(progress: Progress, kinds: tuple[BackupKind, ...], *, restore: bool)
             copy_all(_part(progress, VERIFIED, COPIED))
         raise
     copied = copy_all(_part(progress, VERIFIED, COPIED))
-    pruned = prune(timezone.now())
-    return {"megabytes": -(-run.size_bytes // MEGABYTE), "rows": run.rows_total, "copied": copied, "pruned": pruned}
+    counts = {"megabytes": -(-run.size_bytes // MEGABYTE), "rows": run.rows_total, "copied": copied}
+    try:
+        return {**counts, "pruned": prune(timezone.now())}
+    except OffsiteFailed as error:
+        # As of a key that may not delete: the backup is made, proven and copied.
+        progress.log(error)
+        BackupRun.objects.filter(pk=run.pk).update(offsite_message=str(error))
+        return counts
 
 
 def _part(progress: Progress, start: int, end: int) -> Callable[[int, int], None]:
@@ -297,19 +303,26 @@ def note(path: Path, copied: offsite.Copy | None, now: datetime.datetime) -> Non
 
 def prune(now: datetime.datetime) -> int:
     """Here and off-site; a file that waits for its copy stays, and a copy that this office has neither made nor read: another one
-    may have sent it. Returns how many backups went. Raises OffsiteFailed."""
+    may have sent it. Returns how many backups went. Raises OffsiteFailed, of the first that could not go when the others are gone."""
     adopt(now)
     # Asked before the store is: whose copy is gone may be one whose removal was killed.
     waiting = set(_waiting().values_list("pk", flat=True))
     adopt_copies(now)
     runs = {run.file_name: run for run in BackupRun.objects.kept().filter(IS_OURS)}
-    gone = set()
+    gone, failures = set(), []
     for name in retention.to_remove(map(_candidate, runs.values()), now, settings=settings):
         run = runs[name]
         if offsite.is_set() and run.pk in waiting and run.proof in GOOD:
             continue
-        _remove(run, now)
-        gone.add(name)
+        try:
+            _remove(run, now)
+        except OffsiteFailed as error:
+            BackupRun.objects.filter(pk=run.pk).update(offsite_message=str(error))
+            failures.append(error)
+        else:
+            gone.add(name)
+    if failures:
+        raise failures[0]
     return len(gone)
 
 

@@ -488,6 +488,33 @@ def test_a_store_that_refuses_to_delete_keeps_the_file_here_too(now, store, fold
     assert not BackupRun.objects.exclude(removed_at=None).exists()
 
 
+def test_one_copy_that_cannot_be_deleted_keeps_no_other(now, store, folder):
+    fill(34)
+    keeping.copy_all()
+    oldest = BackupRun.objects.earliest("created_at")
+    store.fault = lambda method, path: "403" if method == "DELETE" and oldest.file_name in path else ""
+    with pytest.raises(OffsiteFailed, match="403"):
+        keeping.prune(NOW)
+    assert names(folder)[0] == oldest.file_name
+    assert len(names(folder)) == len(offsite.listed()) == 32
+    oldest.refresh_from_db()
+    assert (oldest.removed_at, "403" in oldest.offsite_message) == (None, True)
+
+
+@pytest.mark.parametrize("refused", ["DELETE", "GET"], ids=["delete", "list"])
+def test_a_night_whose_old_ones_cannot_go_is_well_and_says_why(now, store, folder, refused):
+    fill(35)
+    keeping.copy_all()
+    BackupRun.objects.filter(created_at=NOW).delete()
+    store.fault = lambda method, path: (
+        "403" if method == refused and (method == "DELETE" or "list-type" in path) else ""
+    )
+    done = work(job())
+    newest = BackupRun.objects.get(job=done)
+    assert (done.state, "403" in done.log, "pruned" in done.counts) == (RunState.DONE, True, False)
+    assert ("403" in newest.offsite_message, bool(newest.offsite_at)) == (True, True)
+
+
 def test_one_whose_copy_went_before_a_kill_goes_with_the_next_attempt(now, store, folder, monkeypatch):
     fill(32)
     keeping.copy_all()
