@@ -327,8 +327,11 @@ def prune(now: datetime.datetime) -> int:
 
 
 def _candidate(run: BackupRun) -> retention.Candidate:
+    # By the name: the row knows no other kinds than ours.
+    told = shelf.told_by(run.path)
+    kind = told.kind if told else run.kind
     return retention.Candidate(
-        run.file_name, run.kind, run.created_at, run.proof in GOOD, run.proof == BackupProof.RESTORED
+        run.file_name, kind, run.created_at, run.proof in GOOD, run.proof == BackupProof.RESTORED
     )
 
 

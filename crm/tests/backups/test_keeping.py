@@ -526,6 +526,13 @@ def test_one_whose_copy_went_before_a_kill_goes_with_the_next_attempt(now, store
     assert names(folder) == sorted(copy.name for copy in offsite.listed())
 
 
+def test_a_file_of_a_kind_that_nobody_knows_never_goes(now, folder):
+    kept = create(kind="keep-for-audit", now=NOW - 400 * DAY)
+    fill(32)
+    assert keeping.prune(NOW) == 1
+    assert kept.exists()
+
+
 def test_a_night_removes_what_is_old_enough(now):
     fill(35)
     BackupRun.objects.filter(created_at=NOW).delete()
