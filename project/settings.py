@@ -204,8 +204,8 @@ ADMIN_EMAIL = env.text("ADMIN_EMAIL")
 BACKUP_DIR = BASE_DIR / env.text("BACKUP_DIR", "backups")
 # Hours between two, 0: the nightly one only.
 BACKUP_EVERY = env.hours("BACKUP_EVERY")
-BACKUP_NIGHTLY_DAYS = env.integer("BACKUP_NIGHTLY_DAYS", 30, minimum=1)
-BACKUP_WEEKLY_WEEKS = env.integer("BACKUP_WEEKLY_WEEKS", 13, minimum=1)
+BACKUP_NIGHTLY_DAYS = env.integer("BACKUP_NIGHTLY_DAYS", 30, minimum=1, maximum=3650)
+BACKUP_WEEKLY_WEEKS = env.integer("BACKUP_WEEKLY_WEEKS", 13, minimum=1, maximum=520)
 BACKUP_KEEP_LEAST = env.integer("BACKUP_KEEP_LEAST", 7, minimum=1)
 # Heroku and Dokku name the process, Render itself: what is written there is gone with the next start. 0 where a disk is kept.
 BACKUPS_ON_THROWAWAY_DISK = env.boolean("BACKUPS_ON_THROWAWAY_DISK", bool({"DYNO", "RENDER"} & os.environ.keys()))

@@ -77,6 +77,14 @@ def test_a_number_has_a_minimum(monkeypatch):
     assert env.integer("HOURS", 5) == 5
 
 
+def test_a_number_has_a_maximum(monkeypatch):
+    monkeypatch.setenv("HOURS", "24")
+    assert env.integer("HOURS", 5, maximum=24) == 24
+    monkeypatch.setenv("HOURS", "25")
+    with pytest.raises(ImproperlyConfigured, match="HOURS=25 is more than 24"):
+        env.integer("HOURS", 5, maximum=24)
+
+
 def test_items_are_between_commas(monkeypatch):
     monkeypatch.setenv("HOSTS", " a.example.com, ,b.example.com ,")
     assert env.items("HOSTS") == ["a.example.com", "b.example.com"]

@@ -75,7 +75,7 @@ def test_without_secrets_it_still_imports_with_throw_away_ones(read):
 def test_a_bad_value_is_named(read):
     for changes in (
         {"DEBUG": "maybe"}, {"UPLOAD_LIMIT_MB": "0"}, {"LANGUAGE_CODE": "de"}, {"ADVISER_SCOPE": "some"},
-        {"BACKUP_KEY": "short"}, {"BACKUP_EVERY": "daily"}, {"BACKUP_KEEP_LEAST": "0"}, {"S3_ENDPOINT_URL": "s3"},
+        {"BACKUP_KEY": "short"}, {"BACKUP_EVERY": "daily"}, {"BACKUP_KEEP_LEAST": "0"}, {"BACKUP_NIGHTLY_DAYS": "3651"}, {"BACKUP_WEEKLY_WEEKS": "521"}, {"S3_ENDPOINT_URL": "s3"},
     ):  # fmt: skip
         with pytest.raises(ImproperlyConfigured, match=next(iter(changes))):
             read(**changes)
