@@ -7,6 +7,7 @@ import base64
 import contextlib
 import hashlib
 import hmac
+from pathlib import Path
 
 from cryptography.fernet import InvalidToken
 from django.apps import apps
@@ -115,9 +116,16 @@ def _canaries() -> list[tuple[str, str, str]]:
     """(kind, token, fingerprint) of what was planted. Names its columns, so that a later migration can add one."""
     from crm.models import KeyCanary
 
-    if KeyCanary._meta.db_table not in connection.introspection.table_names():
+    if not _has(KeyCanary):
         return []
     return list(KeyCanary.objects.order_by("kind").values_list("kind", "token", "fingerprint"))
+
+
+def _has(model) -> bool:
+    """The database, its table. Makes no SQLite file."""
+    if connection.vendor == "sqlite" and not Path(connection.settings_dict["NAME"]).exists():
+        return False
+    return model._meta.db_table in connection.introspection.table_names()
 
 
 def wrong_keys() -> list[str]:
@@ -175,7 +183,7 @@ def _search_token() -> str:
 def has_demo_users() -> bool:
     from crm.models import User
 
-    if User._meta.db_table not in connection.introspection.table_names():
+    if not _has(User):
         return False
     return User.objects.filter(is_demo=True, is_active=True).exists()
 
@@ -202,7 +210,7 @@ def plant_canaries(using: str = "default", **kwargs) -> None:
     """After migrate: remembers under which keys this database is written. Never changes a canary that stands."""
     from crm.models import Client, KeyCanary
 
-    if settings.MISSING_SECRETS or KeyCanary._meta.db_table not in connection.introspection.table_names():
+    if settings.MISSING_SECRETS or not _has(KeyCanary):
         return
     first = Client.objects.only("full_name").order_by("pk").first()
     if first and isinstance(first.full_name, Unreadable):

@@ -1,10 +1,13 @@
 """What commands say of a database that has not the tables of this version."""
 
 import contextlib
+import errno
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from django.core.management.base import CommandError
-from django.db import DatabaseError, OperationalError, ProgrammingError
+from django.db import DatabaseError, OperationalError, ProgrammingError, connection
 from django.utils.translation import gettext as _
 
 ERRORS = (OperationalError, ProgrammingError)
@@ -20,8 +23,16 @@ def said_of(error: DatabaseError) -> str:
 
 @contextlib.contextmanager
 def refused() -> Iterator[None]:
-    """By a line and the exit code UNUSABLE."""
+    """By a line and the exit code UNUSABLE. Makes no SQLite file."""
     try:
+        _refuse_missing_file()
         yield
     except ERRORS as error:
         raise CommandError(said_of(error), returncode=UNUSABLE) from error
+
+
+def _refuse_missing_file() -> None:
+    """SQLite would make it."""
+    name = connection.settings_dict["NAME"]
+    if connection.vendor == "sqlite" and not Path(name).exists():
+        raise OperationalError(f"{name}: {os.strerror(errno.ENOENT)}")

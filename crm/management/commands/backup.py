@@ -9,7 +9,8 @@ from crm import jobs
 from crm.backups import keeping, offsite, room, watch
 from crm.choices import BackupKind, Source
 from crm.exceptions import CrmError
-from crm.models import operation
+from crm.management import unmigrated
+from crm.models import BackupRun, BackupWatch, operation
 
 
 class Command(BaseCommand):
@@ -19,6 +20,9 @@ class Command(BaseCommand):
     )
 
     def handle(self, *args, **options):
+        with unmigrated.refused():  # before a file is made that no row could tell of
+            BackupRun.objects.first()
+            BackupWatch.objects.first()
         try:
             with operation(Source.COMMAND):
                 run = keeping.make(kind=BackupKind.BY_HAND, now=timezone.now())

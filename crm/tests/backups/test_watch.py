@@ -14,7 +14,7 @@ from crm.encryption import fingerprint
 from crm.models import BackupRun, BackupWatch, JobSchedule
 from crm.tests import factories
 from crm.tests.backups import archives
-from crm.tests.raw import Database, environment, run
+from crm.tests.raw import KEYS, Database, environment, run
 
 pytestmark = pytest.mark.django_db
 NOW = datetime.datetime(2026, 3, 2, 9, tzinfo=datetime.UTC)
@@ -263,7 +263,7 @@ def test_where_the_database_is_gone_a_line_says_so(command):
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("command", ["check_backups", "prune_backups"])
+@pytest.mark.parametrize("command", ["backup", "check_backups", "prune_backups"])
 def test_where_nothing_was_migrated_a_line_says_so(command, tmp_path):
     own = Database(tmp_path)
     try:
@@ -272,6 +272,22 @@ def test_where_nothing_was_migrated_a_line_says_so(command, tmp_path):
         own.drop()
     assert (done.returncode, done.stdout) == (2, "")
     assert "manage.py migrate" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_backups_have_no_tables_yet_none_is_made(tmp_path):
+    own = Database(tmp_path)
+    folder = tmp_path / "backups"
+    known = environment(DATABASE_URL=own.url, DATA_DIR=str(tmp_path), BACKUP_DIR=str(folder))
+    known["BACKUP_KEY"] = KEYS["FIELD_ENCRYPTION_KEY"][::-1]
+    try:
+        run("manage.py", "migrate", "crm", "0020", env=known, timeout=300)
+        done = run("manage.py", "backup", env=known)
+    finally:
+        own.drop()
+    assert (done.returncode, done.stdout, folder.exists()) == (2, "", False)
+    assert "crm_backuprun" in done.stderr and "manage.py migrate" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
