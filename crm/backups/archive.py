@@ -120,14 +120,15 @@ class SectionWriter:
         self._pack(self._zstd.flush())
 
 
-def open_archive(path: Path | str, keys: list[str]) -> "Archive":
+def open_archive(path: Path | str, keys: list[str], *, name: str = "") -> "Archive":
     """Reads the head and the manifest, in milliseconds. Raises NotABackup, BackupTooNew, BackupKeyMissing, BackupDamaged
-    and OSError. What lies between is looked at by `verify`."""
+    and OSError, which call it `name`, else as the file is called. What lies between is looked at by `verify`."""
+    name = name or Path(path).name
     if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
-        raise NotABackup(file=Path(path).name)
+        raise NotABackup(file=name)
     file = open(path, "rb")  # noqa: SIM115
     try:
-        return Archive(file, Path(path).name, keys)
+        return Archive(file, name, keys)
     except BaseException:
         file.close()
         raise

@@ -7,13 +7,16 @@ from pathlib import Path
 
 from django.conf import settings
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from crm.backups import offsite, shelf
+from crm.backups.archive import open_archive
 from crm.choices import BackupKind
-from crm.exceptions import BackupNotFound, NoStore, OffsiteFailed
+from crm.exceptions import BackupNotFound, CrmError, NoStore, OffsiteFailed
 
 MEGABYTE = 1024 * 1024
 Say = Callable[[str], object]
+LESS_KNOWN = gettext_lazy("Who was erased since, as far as only %(name)s knows it, is not erased again: %(why)s")
 
 
 def copies() -> list[offsite.Copy]:
@@ -39,6 +42,10 @@ def named(file: Path, say: Say, now: datetime.datetime) -> Path:
     """A file as it is, or in BACKUP_DIR, or the copy of this name. Raises BackupNotFound, and as `newest`."""
     for path in (file, Path(settings.BACKUP_DIR) / file):
         if path.exists():
+            try:
+                _fetch_the_last(copies() if offsite.is_set() else [], path.name, say, now)
+            except OffsiteFailed as error:
+                say(LESS_KNOWN % {"name": _("the off-site store"), "why": error})
             return path
     known = copies() if offsite.is_set() else []
     for copy in known:
@@ -53,21 +60,27 @@ def _past(known: list[offsite.Copy], now: datetime.datetime) -> list[offsite.Cop
 
 
 def _fetch(copy: offsite.Copy, known: list[offsite.Copy], say: Say, now: datetime.datetime) -> Path:
-    """With the last one, which knows who was erased since; where a clock was wrong, with the last one of the past too. That one
-    of those cannot be had is said, and keeps no office from being put back."""
-    for other in {_past(known, now)[-1], known[-1]} - {copy}:
-        try:
-            _into_the_folder(other, say)
-        except OffsiteFailed as error:
-            text = _("Who was erased since, as far as only %(name)s knows it, is not erased again: %(why)s")
-            say(text % {"name": other.name, "why": error})
+    _fetch_the_last(known, copy.name, say, now)
     return _into_the_folder(copy, say)
 
 
+def _fetch_the_last(known: list[offsite.Copy], name: str, say: Say, now: datetime.datetime) -> None:
+    """Beside the one of that name, because it knows who was erased since; where a clock was wrong, the last one of the past too.
+    That one of those cannot be had is said, and keeps no office from being put back."""
+    for other in {_past(known, now)[-1], known[-1]} if known else ():
+        try:
+            if other.name != name:
+                _into_the_folder(other, say)
+        except CrmError as error:
+            say(LESS_KNOWN % {"name": other.name, "why": error})
+
+
 def _into_the_folder(copy: offsite.Copy, say: Say) -> Path:
-    """It has its name when it is whole and what was sent. Raises OffsiteFailed, NoRoomForBackup, BackupFolderUnusable."""
+    """It has its name when it is whole and what was sent; of one that somebody else has put there, when it is a backup from
+    its first byte to its last. Raises OffsiteFailed, NoRoomForBackup, BackupFolderUnusable, and what opening an archive does.
+    """
     sent, path = offsite.digest(copy.name), Path(settings.BACKUP_DIR) / copy.name
-    if sent and path.is_file() and shelf.digest(path) == sent:
+    if path.is_file() and (shelf.digest(path) == sent if sent else _is_whole(path)):
         return path
     say(_("Fetching %(name)s, %(size)s MB.") % {"name": copy.name, "size": -(-copy.size // MEGABYTE)})
     with shelf.file_of(copy.name) as file:
@@ -75,4 +88,19 @@ def _into_the_folder(copy: offsite.Copy, say: Say) -> Path:
             file.write(block)
         if file.size != copy.size or file.sha256 != (sent or file.sha256):
             raise OffsiteFailed(why=offsite.SPOILT % {"name": copy.name})
+        if not sent:
+            _verify(file.written(), copy.name)
     return file.path
+
+
+def _verify(path: Path, name: str) -> None:
+    with open_archive(path, settings.BACKUP_KEYS, name=name) as archive:
+        archive.verify()
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        _verify(path, path.name)
+    except (CrmError, OSError):
+        return False
+    return True

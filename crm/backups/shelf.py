@@ -56,8 +56,8 @@ def told_by(path: Path) -> Kept | None:
 class NewFile:
     """Takes the bytes of a backup. `path` is known when it has its name, `sha256` is of what was written so far."""
 
-    def __init__(self, file: BinaryIO, folder: Path):
-        self._file, self._folder, self._digest = file, folder, hashlib.sha256()
+    def __init__(self, file: BinaryIO, part: Path):
+        self._file, self._part, self._folder, self._digest = file, part, part.parent, hashlib.sha256()
         self.size = 0
         self.path: Path | None = None
 
@@ -71,6 +71,12 @@ class NewFile:
         self._digest.update(data)
         self.size += len(data)
         return len(data)
+
+    def written(self) -> Path:
+        """Under the name that it has meanwhile, to be read by who writes it."""
+        with _told(self._folder):
+            self._file.flush()
+        return self._part
 
 
 def digest(path: Path) -> str:
@@ -100,7 +106,7 @@ def _written(stem: str, named: Callable[[Path], Path]) -> Iterator[NewFile]:
             _remove_leftovers(folder)
             file = _locked_file(part)
     try:
-        new = NewFile(file, folder)
+        new = NewFile(file, part)
         yield new
         with _told(folder):
             file.flush()

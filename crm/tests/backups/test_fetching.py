@@ -5,11 +5,14 @@ import hashlib
 import random
 from pathlib import Path
 
+import boto3
 import pytest
+from django.conf import settings
 from django.core.management import CommandError, call_command
 
 from crm.backups import fetching, offsite
-from crm.exceptions import BackupNotFound, NoStore, OffsiteFailed
+from crm.backups.archive import Writer
+from crm.exceptions import BackupDamaged, BackupNotFound, NoStore, OffsiteFailed
 from crm.tests.backups.store import BUCKET, call
 
 OLDER = "hypodesk-20261120T020000Z-weekly.hdbk"
@@ -95,6 +98,58 @@ def test_one_that_only_knows_who_was_erased_since_keeps_none_back_when_it_cannot
     assert fetching.named(Path(OLDER), said.append, NOW) == folder / OLDER
     assert names(folder) == [OLDER]
     assert [step for step in said if "erased again" in step and NEWEST in step]
+
+
+def test_a_file_that_is_here_comes_with_the_newest_copy_too(kept, folder):
+    folder.mkdir()
+    (folder / OLDER).write_bytes(content(OLDER))
+    assert fetching.named(folder / OLDER, quiet, NOW) == folder / OLDER
+    assert names(folder) == [OLDER, NEWEST]
+
+
+def test_a_file_that_is_here_needs_no_store_that_answers(kept, folder):
+    said = []
+    folder.mkdir()
+    (folder / OLDER).write_bytes(content(OLDER))
+    kept.fault = lambda method, path: "403"
+    assert fetching.named(folder / OLDER, said.append, NOW) == folder / OLDER
+    assert [step for step in said if "erased again" in step]
+
+
+def of_nobody_knows_whom(name: str, content: bytes) -> None:
+    """As somebody else's tool copies a file: nothing says what was sent."""
+    client = boto3.client(
+        "s3", endpoint_url=settings.S3_ENDPOINT_URL, aws_access_key_id="a", aws_secret_access_key="b", region_name="eu"
+    )
+    client.put_object(Bucket=BUCKET, Key=offsite.key_of(name), Body=content)
+
+
+@pytest.mark.parametrize("length", [-1, 1000, 0])
+def test_what_somebody_else_has_put_into_the_store_replaces_no_whole_file(store, folder, tmp_path, length):
+    whole = archive_of(tmp_path)
+    of_nobody_knows_whom(NEWEST, whole[:length])
+    with pytest.raises(BackupDamaged):
+        fetching.newest(quiet, NOW)
+    assert names(folder) == []
+    (folder / NEWEST).write_bytes(whole)
+    assert fetching.newest(quiet, NOW).read_bytes() == whole
+
+
+def test_what_somebody_else_has_put_into_the_store_is_taken_where_it_is_whole(store, folder, tmp_path):
+    whole = archive_of(tmp_path)
+    of_nobody_knows_whom(NEWEST, whole)
+    folder.mkdir()
+    (folder / NEWEST).write_bytes(whole[:-1])
+    assert fetching.newest(quiet, NOW).read_bytes() == whole
+
+
+def archive_of(folder) -> bytes:
+    with (folder / "whole").open("wb") as file:
+        writer = Writer(file, settings.BACKUP_KEYS[0])
+        with writer.section("database") as out:
+            out.write(random.Random(7).randbytes(200_000))
+        writer.finish({"tables": {}, "files": []})
+    return (folder / "whole").read_bytes()
 
 
 def test_where_there_are_only_ones_of_the_time_to_come_the_newest_of_them_is_taken(store, folder, tmp_path):
