@@ -9,7 +9,7 @@ from pathlib import Path
 from django.core.files.storage import FileSystemStorage, default_storage
 from django.db import DatabaseError, connection, transaction
 
-from crm.backups import postgresql, stored
+from crm.backups import postgresql, sqlite, stored
 from crm.exceptions import CrmError, FilesNotHere
 from crm.jobs import told
 from crm.models import StagedFiles
@@ -60,9 +60,11 @@ def forget(folders: list[str]) -> None:
 
 def finish() -> None:
     """Raises FileNotPlaced, and RestoreRuns where it still does."""
-    if not stored.left(default_storage):
+    if not (stored.left(default_storage) or _databases_left()):
         return
     with stored.alone(default_storage, patience_s=PATIENCE_S):
+        for left in _databases_left():
+            left.unlink(missing_ok=True)
         # Elsewhere nobody can tell whether the restore still runs that has staged it.
         own = database() if isinstance(default_storage, FileSystemStorage) else None
         placed = stored.settle(default_storage, named(), database=own)
@@ -70,6 +72,10 @@ def finish() -> None:
         for folder in placed:
             stored.remove(default_storage, folder)
             logger.warning("A restore that was killed is finished: its stored files are in their places.")
+
+
+def _databases_left() -> list[Path]:
+    return sqlite.leftovers(Path(connection.settings_dict["NAME"]).resolve()) if connection.vendor == "sqlite" else []
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from crm.exceptions import DumpFailed, LoadFailed, TargetInUse
 BLOCK = 1 << 20
 ROWS = 1_000
 PATIENCE_S = 20
+LEFT = ".restoring-"
 # In a file's head, whether it is read with a write-ahead log beside it.
 _LOG_AT, _WITH_LOG, _WITHOUT_LOG = 18, b"\x02\x02", b"\x01\x01"
 
@@ -197,6 +198,11 @@ class Alone:
         self.be_alone()
         self._own.execute("BEGIN EXCLUSIVE")
         put(new, self.path)
+
+
+def leftovers(target: Path) -> list[Path]:
+    """Of restores into this file that live, or were killed."""
+    return list(target.parent.glob(f"{glob.escape(target.name)}{LEFT}*"))
 
 
 def put(new: Path, target: Path) -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
+from django.conf import settings
 from django.core.files import File
 from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage, Storage
@@ -45,7 +46,7 @@ def alone(storage: Storage, *, patience_s: float = 0.0) -> Iterator[None]:
     """One restore at a time, or one that finishes what a killed one left, and no backup meanwhile. Raises RestoreRuns."""
     if isinstance(storage, FileSystemStorage):
         with contextlib.suppress(OSError):  # such as of a disk that is read only, where nothing is restored either
-            os.makedirs(storage.location, exist_ok=True)
+            os.makedirs(storage.location, settings.FILE_UPLOAD_DIRECTORY_PERMISSIONS, exist_ok=True)
     with _locked(storage, fcntl.LOCK_EX, patience_s):
         yield
 
@@ -190,7 +191,7 @@ def _move(storage: Storage, told: dict) -> None:
         raise FileNotPlaced(name=name)
     if isinstance(storage, FileSystemStorage):
         target = storage.path(name)
-        os.makedirs(os.path.dirname(target), exist_ok=True)
+        os.makedirs(os.path.dirname(target), settings.FILE_UPLOAD_DIRECTORY_PERMISSIONS, exist_ok=True)
         os.replace(storage.path(staged), target)
         return
     storage.delete(name)

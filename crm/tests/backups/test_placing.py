@@ -4,15 +4,17 @@ import contextlib
 import functools
 import sys
 import threading
+from pathlib import Path
 
 import psycopg
 import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.core.management import call_command
+from django.db import connection
 from django.utils import timezone
 
-from crm.backups import keeping, placing, postgresql, stored
+from crm.backups import keeping, placing, postgresql, sqlite, stored
 from crm.backups.archive import Writer, open_archive
 from crm.choices import BackupKind, RunState
 from crm.exceptions import FileNotPlaced, RestoreRuns
@@ -150,6 +152,25 @@ def test_a_newer_restore_names_its_own_alone(archive):
     assert placing.named() == [newer]
     placing.name("")
     assert placing.named() == []
+
+
+@pytest.mark.skipif(IS_POSTGRES, reason="SQLite")
+def test_the_new_database_of_a_restore_that_was_killed_goes_with_the_next_start(folder, monkeypatch):
+    name = Path(connection.settings_dict["NAME"])
+    left = [name.with_name(f"{name.name}{sqlite.LEFT}4711{suffix}") for suffix in ("", "-wal")]
+    for path in left:
+        path.touch()
+    try:
+        monkeypatch.setattr(placing, "PATIENCE_S", 0)
+        with stored.alone(default_storage), pytest.raises(RestoreRuns):  # it lives
+            placing.finish()
+        assert [path.exists() for path in left] == [True, True]
+        placing.finish()
+        assert [path.exists() for path in left] == [False, False]
+        assert name.exists()
+    finally:
+        for path in left:
+            path.unlink(missing_ok=True)
 
 
 @pytest.mark.skipif(not IS_POSTGRES, reason="PostgreSQL")
