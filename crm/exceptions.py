@@ -211,6 +211,12 @@ class TargetNotEmpty(CrmError):
     message = _("The database to restore into is not empty. With --yes it is replaced, after a safety backup of it.")
 
 
+class TargetNotOurs(CrmError):
+    message = _(
+        "The database to restore into holds other tables than an office's, of which there can be no safety backup. Name an empty one."
+    )
+
+
 class TargetDamaged(CrmError):
     message = _(
         "The database to restore into is damaged or none at all, so there can be no safety backup of it. Move its file aside, then try again."

@@ -130,11 +130,11 @@ def _main() -> None:
             if lacking := room.lacking(error):
                 say(refused=type(lacking).__name__, message=str(lacking))
                 return
-            why = _why(error)
-            if why == type(error).__name__:
+            because = why(error)
+            if because == type(error).__name__:
                 # Without the error's own text, which may quote a value.
                 logger.error("backups: %s", "".join(traceback.format_tb(error.__traceback__)))
-            say(refused="RestoreFailed", message=str(RestoreFailed(why=why)))
+            say(refused="RestoreFailed", message=str(RestoreFailed(why=because)))
 
 
 def _work(name: str):
@@ -148,7 +148,8 @@ def _work(name: str):
     return loading.WORKS[name]
 
 
-def _why(error: Exception) -> str:
+def why(error: Exception) -> str:
+    """Without the error's own text where that may quote a value."""
     import psycopg
 
     from crm.backups import postgresql

@@ -67,10 +67,12 @@ def _try(path: Path, found: Checked) -> None:
     except psycopg.OperationalError as error:
         if lacking := room.lacking(error):
             raise lacking from error
-        found.warnings.append(_unreachable(postgresql.told(error)))
+        text = _("Digests only: it was not restored to try, because the database cannot be reached: %(why)s")
+        found.warnings.append(text % {"why": postgresql.told(error)})
         return
-    except scratch.Unreachable as error:
-        found.warnings.append(_unreachable(f"VERIFY_DATABASE_URL: {error}"))
+    except scratch.Unusable as error:
+        text = _("Digests only: it was not restored to try, because VERIFY_DATABASE_URL is of no use: %(why)s")
+        found.warnings.append(text % {"why": error})
         return
     except RestoreFailed as error:
         if place.url != settings.VERIFY_DATABASE_URL:
@@ -82,10 +84,6 @@ def _try(path: Path, found: Checked) -> None:
         found.warnings.append(told["unsealed"])
     else:
         found.proof = BackupProof.RESTORED
-
-
-def _unreachable(why: str) -> str:
-    return _("Digests only: it was not restored to try, because the database cannot be reached: %(why)s") % {"why": why}
 
 
 def _no_place(engine: str) -> str:

@@ -50,29 +50,32 @@ def look(*, say, go) -> None:
         "name": str(connection.settings_dict["NAME"]),
         "database": placing.database(),
         "tables": 0,
+        "is_office": False,
         "others": 0,
         "silent_s": None,
     }
+    names: list[str] = []
     if connection.vendor == "sqlite":
         if Path(told["name"]).exists():
             with contextlib.closing(sqlite.opened(told["name"])) as reader:
-                told["tables"] = len(_names(reader))
+                names = _names(reader)
     else:
         with postgresql.connected() as own, own.cursor() as cursor:
-            told["tables"] = len(postgresql.names(cursor))
+            names = postgresql.names(cursor)
             told["others"] = postgresql.other_sessions(cursor)
             told["silent_s"] = postgresql.silent_s(cursor)
+    told |= {"tables": len(names), "is_office": {"django_migrations", "crm_client"} <= set(names)}
     say(**told)
 
 
 def reach(*, say, go) -> None:
-    """Whether this database answers: `why` is empty then."""
+    """Whether a schema can be made in this PostgreSQL database: `why` is empty then."""
     try:
-        connection.ensure_connection()
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT has_database_privilege(current_database(), 'CREATE')")
+            say(why="" if cursor.fetchone()[0] else _("its role may make no schema there"))
     except OperationalError as error:
         say(why=postgresql.told(error.__cause__))
-    else:
-        say(why="")
 
 
 def _names(reader: sqlite3.Connection) -> list[str]:

@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import psycopg
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.files.storage import default_storage
 from django.db import DatabaseError, connections
 from django.db.migrations.loader import MigrationLoader
 from django.utils.translation import gettext as _
 
 from crm import health
-from crm.backups import apart, keeping, loading, making, placing, postgresql, shelf, sqlite, stored
+from crm.backups import apart, fetching, keeping, loading, making, placing, shelf, sqlite, stored
 from crm.backups.archive import Archive, open_archive
 from crm.backups.checking import compare_files
 from crm.encryption import field_key_fingerprints, fingerprint
@@ -28,10 +28,10 @@ from crm.exceptions import (
     OtherEngine,
     TargetInUse,
     TargetNotEmpty,
+    TargetNotOurs,
 )
 
 ENGINES = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}
-LEFT = ".restoring-"
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def restore(
         if beside and archive.manifest["files"]:
             progress(_("The stored files of the backup go to those of the office that DATABASE_URL names."))
         try:
-            done = _put_back(path, archive, there, url, [*_ledgers(path, archive), *beside], progress)
+            done = _put_back(path, archive, there, url, [*_ledgers(path, archive, progress), *beside], progress)
         except BaseException:
             # Only the database knows whether it was committed; where it cannot be asked, the next start asks.
             with contextlib.suppress(CrmError, OSError):
@@ -149,6 +149,8 @@ def _refuse(archive: Archive, there: dict, *, replace: bool) -> None:
     made = archive.manifest["engine"]
     if made != there["engine"]:
         raise OtherEngine(file=archive.name, made=ENGINES.get(made, made), target=ENGINES[there["engine"]])
+    if there["tables"] and not there["is_office"]:
+        raise TargetNotOurs()
     if not there["tables"] or replace:
         return
     if there["others"]:
@@ -161,15 +163,18 @@ def _refuse(archive: Archive, there: dict, *, replace: bool) -> None:
 # --- The erasures since ---
 
 
-def _ledgers(path: Path, archive: Archive) -> list[str]:
+def _ledgers(path: Path, archive: Archive, progress: Callable[[str], object]) -> list[str]:
     """Of all backups of this office that lie beside this one or where backups lie. By their clocks nobody knows the newest:
-    one may have been wrong."""
+    one may have been wrong. Which cannot be read is said."""
     found = []
     for folder in {path.parent.resolve(), Path(settings.BACKUP_DIR).resolve()}:
         for file in folder.glob(f"*{shelf.SUFFIX}"):
-            with contextlib.suppress(CrmError, OSError, KeyError), open_archive(file, settings.BACKUP_KEYS) as other:
-                if other.manifest["search_key"] == archive.manifest["search_key"]:
-                    found.append(_ledger(other))
+            try:
+                with open_archive(file, settings.BACKUP_KEYS) as other:
+                    if other.manifest["search_key"] == archive.manifest["search_key"]:
+                        found.append(_ledger(other))
+            except (CrmError, OSError, KeyError) as error:
+                progress(fetching.LESS_KNOWN % {"name": file.name, "why": error})
     return found
 
 
@@ -181,12 +186,11 @@ def _ledger_beside(there: dict, progress: Callable[[str], object]) -> list[str]:
     try:
         known = placing.tables()
         return [making.ledger(known).decode()] if known else []
-    except DatabaseError as error:
-        why = postgresql.told(error.__cause__) if isinstance(error.__cause__, psycopg.Error) else type(error).__name__
+    except (DatabaseError, ImproperlyConfigured) as error:
         text = _(
             "Who was erased since the last backup the office's own database (DATABASE_URL) could not be asked: %(why)s"
         )
-        progress(text % {"why": why})
+        progress(text % {"why": apart.why(error)})
         return []
     finally:
         connections.close_all()
@@ -245,7 +249,7 @@ def _place(there: dict, url: str) -> Iterator[InTransaction | Beside]:
     target = Path(there["name"]).resolve()  # a link to it stays one
     _refuse_logs_of_nobody(target)
     _take_leftovers_away(target)
-    new = target.with_name(f"{target.name}{LEFT}{os.getpid()}")
+    new = target.with_name(f"{target.name}{sqlite.LEFT}{os.getpid()}")
     with contextlib.ExitStack() as stack:
         stack.callback(_remove, new)
         old = stack.enter_context(sqlite.alone(target)) if target.exists() else None
@@ -263,8 +267,8 @@ def _refuse_logs_of_nobody(target: Path) -> None:
 
 def _take_leftovers_away(target: Path) -> None:
     """Of restores that were killed."""
-    for left in target.parent.glob(f"{target.name}{LEFT}*"):
-        number = left.name.removeprefix(f"{target.name}{LEFT}").partition("-")[0]
+    for left in sqlite.leftovers(target):
+        number = left.name.removeprefix(f"{target.name}{sqlite.LEFT}").partition("-")[0]
         if not (number.isdigit() and _is_alive(int(number))):
             left.unlink(missing_ok=True)
 

@@ -29,20 +29,20 @@ class Place:
     schema: str = ""
 
 
-class Unreachable(Exception):
+class Unusable(Exception):
     """Says why."""
 
 
 @contextlib.contextmanager
 def place(engine: str) -> Iterator[Place | None]:
-    """None where this office has none for such a backup, or may make none. Raises Unreachable of VERIFY_DATABASE_URL."""
+    """None where this office has none for such a backup, or may make none. Raises Unusable of VERIFY_DATABASE_URL."""
     if engine == "sqlite":
         with _folder(Path(settings.DATA_DIR)) as folder:
             yield Place(f"sqlite:////{str(folder / 'scratch.sqlite3').lstrip('/')}")
     elif settings.VERIFY_DATABASE_URL:
         with apart.working("reach", settings.VERIFY_DATABASE_URL) as work:
             if why := work.answer()["why"]:
-                raise Unreachable(why)
+                raise Unusable(why)
         yield Place(settings.VERIFY_DATABASE_URL, _new_name())
     elif connection.vendor != "postgresql":
         yield None

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 from django.utils import timezone
@@ -42,5 +43,5 @@ class Command(BaseCommand):
         """So that the office knows it, where there is one: a backup is also verified on machines that have none."""
         try:
             return keeping.run_of(file, timezone.now())
-        except DatabaseError:
+        except (DatabaseError, ImproperlyConfigured):
             return None

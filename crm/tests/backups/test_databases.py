@@ -155,7 +155,7 @@ def test_an_error_of_sqlites_is_told_by_its_name():
         own.execute("SELECT 'secret' FROM nowhere")
     error = OperationalError()
     error.__cause__ = met.value
-    assert apart._why(error) == "SQLITE_ERROR"
+    assert apart.why(error) == "SQLITE_ERROR"
 
 
 def test_a_missing_file_is_not_made(tmp_path):

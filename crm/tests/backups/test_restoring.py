@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import psycopg
 import pytest
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage
 
@@ -38,6 +39,7 @@ from crm.exceptions import (
     TargetDamaged,
     TargetInUse,
     TargetNotEmpty,
+    TargetNotOurs,
 )
 from crm.models import Erasure
 from crm.tests.backups import archives
@@ -323,6 +325,22 @@ def test_on_a_disk_that_is_thrown_away_what_is_replaced_is_copied_off_site_first
     assert [copy.name for copy in offsite.listed()] == [Path(done.saved_in).name]
 
 
+@pytest.mark.parametrize("replace", [False, True])
+def test_another_programs_database_is_refused(archive, target, replace):
+    with contextlib.closing(target.connect()) as server:
+        server.execute("CREATE TABLE theirs (id integer)")
+        server.commit()
+    with kept_as_it_is(target), pytest.raises(TargetNotOurs):
+        restore(archive, target, replace=replace)
+
+
+def test_what_is_put_back_only_its_owner_reads(archive, target, storage):
+    restore(archive, target)
+    path = Path(storage.path("documents/a.pdf"))
+    modes = [each.stat().st_mode & 0o777 for each in (path, path.parent, Path(storage.location))]
+    assert modes == [0o600, 0o700, 0o700]
+
+
 @on_postgresql
 def test_a_running_target_is_refused(archive, target):
     with filled(target, archive), contextlib.closing(_session(target)), pytest.raises(TargetInUse):
@@ -588,6 +606,24 @@ def test_an_office_beside_that_is_gone_keeps_no_backup_from_another_database(arc
         restoring.restore(archive, to=target.owner_url, replace=False, progress=said.append)
     assert any('"hypodesk_gone" does not exist' in step for step in said) == IS_POSTGRES
     assert not gone.file.exists()
+
+
+def test_an_office_beside_under_other_keys_keeps_no_backup_from_another_database(archive, target, monkeypatch):
+    def refuse():
+        raise ImproperlyConfigured("FIELD_ENCRYPTION_KEY is not the key of this database.")
+
+    said = []
+    monkeypatch.setattr(restoring.placing, "tables", refuse)
+    restoring.restore(archive, to=target.owner_url, replace=False, progress=said.append)
+    assert any("is not the key of this database" in step for step in said)
+
+
+def test_a_backup_that_cannot_be_asked_who_was_erased_since_is_named(archive, target, backups):
+    said = []
+    backups.mkdir()
+    (backups / "damaged.hdbk").write_bytes(b"HYPODESK BACKUP")
+    restoring.restore(archive, to=target.owner_url, replace=False, progress=said.append)
+    assert [step for step in said if "damaged.hdbk" in step and "erased again" in step]
 
 
 def test_a_pipe_among_the_backups_is_not_waited_for(archive, target, backups):
