@@ -1,6 +1,7 @@
 """Which backups are old enough to go. Pure: whoever removes them, here or off-site, brings the list."""
 
 import datetime
+import itertools
 from collections.abc import Hashable, Iterable
 from typing import NamedTuple
 
@@ -8,6 +9,8 @@ from crm.choices import BackupKind
 
 HOURLY = datetime.timedelta(hours=48)
 OTHERS = datetime.timedelta(days=30)
+# So long none was made: or a clock was wrong for a night, and by it all that there is would be old.
+SILENCE = datetime.timedelta(days=31)
 
 
 class Candidate(NamedTuple):
@@ -23,9 +26,13 @@ class Candidate(NamedTuple):
 def to_remove(backups: Iterable[Candidate], now: datetime.datetime, *, settings) -> set:
     """Names. Of a kind that is not known here, and of the time to come (a clock was wrong), none goes.
 
-    Nothing goes while the newest is not good, and ages count from the newest: where none is made any more, none goes."""
+    Nothing goes while the newest is not good, and ages count from the newest: where none is made any more, none goes. After
+    a silence nothing goes until the least number that stays has been made anew."""
     past = sorted((each for each in backups if each.at <= now), key=lambda each: each.at)
     if not past or not past[-1].is_good:
+        return set()
+    last = past[-settings.BACKUP_KEEP_LEAST :]
+    if any(later.at - each.at > SILENCE for each, later in itertools.pairwise(last)):
         return set()
     newest = past[-1].at
     good = [each for each in past if each.is_good]

@@ -174,7 +174,7 @@ def test_another_database_that_cannot_be_reached_leaves_the_digests_and_is_told_
     monkeypatch.setattr(settings, "VERIFY_DATABASE_URL", f"{target.owner_url}_gone")
     found = checking.verify(archive, restore=True)
     assert found.proof == BackupProof.DIGESTS
-    assert re.search(r"VERIFY_DATABASE_URL: .*_gone.* does not exist", found.warnings[0])
+    assert re.search(r"VERIFY_DATABASE_URL .*_gone.* does not exist", found.warnings[0])
 
 
 @on_postgresql

@@ -49,10 +49,22 @@ def test_the_office_says_how_long_and_how_many():
 
 
 def test_the_newest_seven_good_ones_stay_however_old():
-    old = nightly(*range(40, 60))
-    bad = Candidate("bad", "nightly", NOW - 41.5 * DAY, False)
+    old = nightly(*range(31, 51))
+    bad = Candidate("bad", "nightly", NOW - 32.5 * DAY, False)
 
     assert gone(*nightly(0), bad, *old) == {"bad", *(each.name for each in old[6:])}
+
+
+def test_a_night_whose_clock_is_a_year_ahead_takes_nothing_away():
+    weekly = [Candidate(f"w{each}", "weekly", NOW - 7 * each * DAY, True) for each in range(5, 13)]
+    ahead = Candidate("ahead", "nightly", NOW + 365 * DAY, True)
+
+    assert gone(*nightly(*range(30)), *weekly, ahead, now=ahead.at) == set()
+
+
+@pytest.mark.parametrize(("made_anew", "count"), [(6, 0), (7, 20)])
+def test_after_a_long_silence_nothing_goes_until_seven_are_made_anew(made_anew, count):
+    assert len(gone(*nightly(*range(made_anew)), *nightly(*range(100, 120)))) == count
 
 
 def test_nothing_goes_while_the_newest_is_not_good():
@@ -109,6 +121,12 @@ def may_go(one: Candidate, all_of_them: list[Candidate], now, rules) -> bool:
         if seconds(each.at) > seconds(last.at):
             last = each
     if not last.is_good:
+        return False
+    moments = sorted((seconds(each.at) for each in known), reverse=True)
+    in_a_row = 1
+    while in_a_row < len(moments) and moments[in_a_row - 1] - moments[in_a_row] <= 31 * 86_400:
+        in_a_row += 1
+    if in_a_row < min(rules.BACKUP_KEEP_LEAST, len(moments)):
         return False
     days = {"hourly": 2, "nightly": rules.BACKUP_NIGHTLY_DAYS, "weekly": rules.BACKUP_WEEKLY_WEEKS * 7}.get(
         one.kind, 30
