@@ -163,7 +163,10 @@ class BackupRunAdmin(RunAdmin):
         places += (
             [gettext("off-site since %(when)s") % {"when": values.moment(run.offsite_at)}] if run.offsite_at else []
         )
-        return format_html_join("", '<div class="hd-nowrap">{}</div>', ((place,) for place in places)) or "–"
+        lines = format_html_join("", '<div class="hd-nowrap">{}</div>', ((place,) for place in places)) or "–"
+        if not run.offsite_message:
+            return lines
+        return format_html('{}<div class="hd-second">{}</div>', lines, run.offsite_message)
 
     @display(description=_("size"), ordering="size_bytes")
     def size(self, run):

@@ -233,6 +233,12 @@ def test_a_throw_away_disk_is_told_once_on_the_page_of_the_backups(client, setti
     assert "on one machine only" not in card
 
 
+def test_what_the_store_said_of_a_backup_stands_in_the_list(client):
+    backup(0, created_at=timezone.now() - HOUR, offsite_message="The store refused (403).")
+    client.force_login(factories.make_user(roles.ADMINISTRATOR, language="en"))
+    assert "refused (403)" in client.get(reverse("admin:crm_backuprun_changelist")).content.decode()
+
+
 # --- The command ---
 
 
