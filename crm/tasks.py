@@ -109,6 +109,7 @@ def watch_backups(progress: jobs.Progress) -> None:
     now = timezone.now()
     watch.look(now)
     keeping.adopt(now)
+    keeping.reread(now)
 
 
 def tidy_jobs(progress: jobs.Progress) -> dict:

@@ -332,6 +332,55 @@ def test_a_file_that_has_the_size_it_had_stays_proven(now, time_machine):
     assert (run.proof, run.verified_at) == (BackupProof.RESTORED, now)
 
 
+HOURS = [NOW + number * datetime.timedelta(hours=1) for number in range(3)]
+
+
+def three_proven_ones() -> list[Path]:
+    """Newest first."""
+    paths = [create(kind=BackupKind.NIGHTLY, now=NOW - number * DAY) for number in range(3)]
+    keeping.adopt(NOW)
+    BackupRun.objects.update(proof=BackupProof.RESTORED)
+    return paths
+
+
+def proofs(paths: list[Path]) -> list[str]:
+    known = dict(BackupRun.objects.values_list("file_name", "proof"))
+    return [known[path.name] for path in paths]
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_one_whose_bytes_have_changed_is_found_in_as_many_hours_as_there_are_files(now, verification, which):
+    paths = three_proven_ones()
+    content = bytearray(paths[which].read_bytes())
+    content[-20] ^= 1
+    paths[which].write_bytes(content)
+    verification.says = BackupDamaged(file=paths[which].name, at=1)
+    for number, hour in enumerate(HOURS):
+        keeping.reread(hour)
+        if which == 0 and number == 0:
+            assert proofs(paths)[0] == BackupProof.BAD
+    assert proofs(paths) == [BackupProof.BAD if number == which else BackupProof.RESTORED for number in range(3)]
+    assert verification.asked == [(paths[which].name, False)]
+
+
+def test_another_whole_backup_under_the_name_of_a_proven_one_is_not_proven(now, verification):
+    paths = three_proven_ones()
+    paths[0].write_bytes(paths[1].read_bytes())
+    verification.says = BackupProof.DIGESTS
+    for _twice in range(2):
+        keeping.reread(NOW)
+    assert proofs(paths) == [BackupProof.DIGESTS, BackupProof.RESTORED, BackupProof.RESTORED]
+    assert len(verification.asked) == 1
+
+
+def test_files_that_are_gone_or_unreadable_stop_no_look(now, verification):
+    paths = three_proven_ones()
+    paths[0].unlink()
+    for hour in HOURS:
+        keeping.reread(hour)
+    assert verification.asked == []
+
+
 def test_none_goes_while_the_newest_is_cut_off(now, folder):
     fill(40)
     os.truncate(BackupRun.objects.order_by("-created_at").first().path, 10)
