@@ -12,6 +12,7 @@ from django.conf import settings
 from crm.backups import making, postgresql
 from crm.choices import BackupKind
 from crm.tests.backups import archives
+from crm.tests.backups.store import BUCKET
 from crm.tests.processes import Program
 from crm.tests.raw import IS_POSTGRES, ROOT, environment
 
@@ -66,11 +67,11 @@ def test_pg_dump_is_given_no_key(spied, settings, tmp_path):
 
 
 @pytest.mark.slow
-def test_no_process_of_a_backup_or_a_restore_has_a_secret_among_its_arguments(archive, target, tmp_path):
+def test_no_process_of_a_backup_or_a_restore_has_a_secret_among_its_arguments(archive, target, store, tmp_path):
     (tmp_path / "data").mkdir()
     env = environment(
         **KEYS, DATABASE_URL=target.owner_url, DATA_DIR=str(tmp_path / "data"), BACKUP_DIR=str(tmp_path / "backups"),
-        LANGUAGE_CODE="en", S3_BUCKET="office", S3_ACCESS_KEY_ID="id-of-the-office",
+        LANGUAGE_CODE="en", S3_ENDPOINT_URL=store.url, S3_BUCKET=BUCKET, S3_ACCESS_KEY_ID="id-of-the-office", NO_PROXY="127.0.0.1",
     )  # fmt: skip
     secrets = [*KEYS.values(), *settings.BACKUP_KEYS, *([archives.Role.PASSWORD] if IS_POSTGRES else [])]
     seen = set()
