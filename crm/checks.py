@@ -121,11 +121,18 @@ def _canaries() -> list[tuple[str, str, str]]:
     return list(KeyCanary.objects.order_by("kind").values_list("kind", "token", "fingerprint"))
 
 
+def is_there() -> bool:
+    """The default database: who asks a SQLite file that is not there makes it. Of a server it says nothing."""
+    return connection.vendor != "sqlite" or Path(connection.settings_dict["NAME"]).exists()
+
+
+def tables() -> list[str]:
+    """Of the default database."""
+    return connection.introspection.table_names() if is_there() else []
+
+
 def _has(model) -> bool:
-    """The database, its table. Makes no SQLite file."""
-    if connection.vendor == "sqlite" and not Path(connection.settings_dict["NAME"]).exists():
-        return False
-    return model._meta.db_table in connection.introspection.table_names()
+    return model._meta.db_table in tables()
 
 
 def wrong_keys() -> list[str]:

@@ -13,6 +13,7 @@ from django.db import DatabaseError
 from django.db.models import Q
 from django.utils import timezone
 
+from crm import checks
 from crm.backups import checking, making, offsite, placing, retention, shelf, watch
 from crm.backups.archive import open_archive
 from crm.choices import BackupKind, BackupProof, RunState
@@ -249,7 +250,7 @@ def reread(now: datetime.datetime) -> None:
 
 def run_of(path: Path, now: datetime.datetime) -> BackupRun | None:
     """None of a file that lies elsewhere than this office's backups do, and where no office can be asked."""
-    if not shelf.is_ours(path) or BackupRun._meta.db_table not in placing.tables():
+    if not shelf.is_ours(path) or BackupRun._meta.db_table not in checks.tables():
         return None
     adopt(now)
     return BackupRun.objects.kept().filter(file_name=path.name, is_local=True).first()

@@ -9,6 +9,7 @@ from pathlib import Path
 from django.core.files.storage import FileSystemStorage, default_storage
 from django.db import DatabaseError, connection, transaction
 
+from crm import checks
 from crm.backups import postgresql, sqlite, stored
 from crm.exceptions import CrmError, FilesNotHere
 from crm.jobs import told
@@ -28,13 +29,6 @@ def database() -> str:
     return f"{known['HOST']}:{known['PORT']}/{known['NAME']}"
 
 
-def tables() -> list[str]:
-    """Of the default database. Makes no SQLite file."""
-    if connection.vendor == "sqlite" and not Path(connection.settings_dict["NAME"]).exists():
-        return []
-    return connection.introspection.table_names()
-
-
 def named() -> list[str]:
     """The folders that this database has committed. Waits for a restore whose commit is on its way."""
     is_postgresql = connection.vendor == "postgresql"
@@ -42,7 +36,7 @@ def named() -> list[str]:
         if is_postgresql:
             with connection.cursor() as cursor:
                 postgresql.wait_for_restores(cursor)
-        if StagedFiles._meta.db_table not in tables():
+        if StagedFiles._meta.db_table not in checks.tables():
             return []
         return list(StagedFiles.objects.values_list("folder", flat=True))
 

@@ -14,7 +14,7 @@ from django.db import DatabaseError, connections
 from django.db.migrations.loader import MigrationLoader
 from django.utils.translation import gettext as _
 
-from crm import health
+from crm import checks, health
 from crm.backups import apart, fetching, keeping, loading, making, placing, shelf, sqlite, stored
 from crm.backups.archive import Archive, open_archive
 from crm.backups.checking import compare_files
@@ -184,7 +184,7 @@ def _ledger_beside(there: dict, progress: Callable[[str], object]) -> list[str]:
     if there["database"] == placing.database():
         return []
     try:
-        known = placing.tables()
+        known = checks.tables()
         return [making.ledger(known).decode()] if known else []
     except (DatabaseError, ImproperlyConfigured) as error:
         text = _(

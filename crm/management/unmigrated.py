@@ -4,11 +4,12 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from django.core.management.base import CommandError
 from django.db import DatabaseError, OperationalError, ProgrammingError, connection
 from django.utils.translation import gettext as _
+
+from crm import checks
 
 ERRORS = (OperationalError, ProgrammingError)
 UNUSABLE = 2
@@ -33,6 +34,5 @@ def refused() -> Iterator[None]:
 
 def _refuse_missing_file() -> None:
     """SQLite would make it."""
-    name = connection.settings_dict["NAME"]
-    if connection.vendor == "sqlite" and not Path(name).exists():
-        raise OperationalError(f"{name}: {os.strerror(errno.ENOENT)}")
+    if not checks.is_there():
+        raise OperationalError(f"{connection.settings_dict['NAME']}: {os.strerror(errno.ENOENT)}")

@@ -265,7 +265,7 @@ def test_where_there_is_no_office_to_ask_a_backup_is_verified_all_the_same(now, 
     def unreachable():
         raise OperationalError
 
-    monkeypatch.setattr(keeping.placing, "tables", unreachable)
+    monkeypatch.setattr(keeping.checks, "tables", unreachable)
     assert verified(path, "--restore").startswith("verified")
 
 
@@ -349,14 +349,17 @@ def proofs(paths: list[Path]) -> list[str]:
 
 
 @pytest.mark.parametrize("which", [0, 1, 2])
-def test_one_whose_bytes_have_changed_is_found_in_as_many_hours_as_there_are_files(now, verification, which):
+def test_one_whose_bytes_have_changed_is_found_in_as_many_hours_as_there_are_files(
+    now, time_machine, verification, which
+):
     paths = three_proven_ones()
     content = bytearray(paths[which].read_bytes())
     content[-20] ^= 1
     paths[which].write_bytes(content)
     verification.says = BackupDamaged(file=paths[which].name, at=1)
     for number, hour in enumerate(HOURS):
-        keeping.reread(hour)
+        time_machine.move_to(hour, tick=False)
+        work(job("watch_backups"))
         if which == 0 and number == 0:
             assert proofs(paths)[0] == BackupProof.BAD
     assert proofs(paths) == [BackupProof.BAD if number == which else BackupProof.RESTORED for number in range(3)]

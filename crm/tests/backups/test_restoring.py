@@ -613,7 +613,7 @@ def test_an_office_beside_under_other_keys_keeps_no_backup_from_another_database
         raise ImproperlyConfigured("FIELD_ENCRYPTION_KEY is not the key of this database.")
 
     said = []
-    monkeypatch.setattr(restoring.placing, "tables", refuse)
+    monkeypatch.setattr(restoring.checks, "tables", refuse)
     restoring.restore(archive, to=target.owner_url, replace=False, progress=said.append)
     assert any("is not the key of this database" in step for step in said)
 
