@@ -3,12 +3,14 @@ the database only; what a worker finds out about its own machine, `look` writes 
 
 import dataclasses
 import datetime
+from collections.abc import Collection
 
 from django.conf import settings
 from django.db import connection
 from django.db.models import Max, Q, Subquery, TextField, Value
 from django.db.models.functions import Coalesce
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from crm import values
 from crm.backups import offsite, postgresql
@@ -41,11 +43,11 @@ class Finding:
         return "" if self.code == FINE or self.is_new else self.text
 
 
-def finding(now: datetime.datetime) -> Finding:
+def finding(now: datetime.datetime, *, without: Collection[int] = ()) -> Finding:
     """Fresh and verified, or the first thing that is not. One query where all is well: every page asks. What is of the time to
-    come (a clock was wrong) says nothing, nor does another office's copy."""
+    come (a clock was wrong) says nothing, nor does another office's copy, nor a run of `without`."""
     past = Q(created_at__lte=now)
-    kept = past & IS_OURS & Q(state=RunState.DONE, removed_at=None)
+    kept = past & IS_OURS & Q(state=RunState.DONE, removed_at=None) & ~Q(pk__in=without)
     told = BackupRun.objects.order_by().aggregate(
         newest=Max("created_at", filter=kept & ~Q(proof=BackupProof.BAD)),
         proven=Max("created_at", filter=kept & Q(proof=BackupProof.RESTORED)),
@@ -58,6 +60,36 @@ def finding(now: datetime.datetime) -> Finding:
     if trouble is None:  # where there is no backup, the database looks at nothing else
         trouble = _TROUBLE.first()
     return dataclasses.replace(_told(told, trouble, now), is_empty=not any(told.values()))
+
+
+def finding_here(now: datetime.datetime) -> Finding:
+    """As `finding`, and by what this machine has: its BACKUP_KEY opens the newest file, and a backup that has no copy stands in
+    its BACKUP_DIR as it was made."""
+    found = finding(now)
+    if found.code != FINE:
+        return found
+    if why := key_trouble():
+        return Finding(STALE, why)
+    local = BackupRun.objects.kept().filter(IS_OURS, is_local=True)
+    lost = [run.pk for run in local if not (run.offsite_at and offsite.is_set()) and not _stands_here(run)]
+    rest = finding(now, without=lost)
+    if rest.code == FINE:
+        return found
+    text = ngettext(
+        "%(count)s backup is not in %(folder)s as it was made, and has no copy elsewhere. Put it back, make a new one, or ask "
+        "on the machine of the worker.",
+        "%(count)s backups are not in %(folder)s as they were made, and have no copy elsewhere. Put them back, make a new one, "
+        "or ask on the machine of the worker.",
+        len(lost),
+    )
+    return Finding(rest.code, text % {"count": len(lost), "folder": settings.BACKUP_DIR})
+
+
+def _stands_here(run: BackupRun) -> bool:
+    try:
+        return run.path.stat().st_size == run.size_bytes
+    except OSError:
+        return False
 
 
 def _told(told: dict, trouble: str | None, now: datetime.datetime) -> Finding:

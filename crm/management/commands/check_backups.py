@@ -15,7 +15,7 @@ class Command(BaseCommand):
 
     def handle(self, *args, **options):
         with unmigrated.refused():
-            found = watch.finding(timezone.now())
+            found = watch.finding_here(timezone.now())
         self.stdout.write(found.text)
         if found.code:
             sys.exit(found.code)

@@ -255,7 +255,7 @@ def check(capsys) -> tuple[int, str]:
     [(BackupProof.RESTORED, 1, 0), (BackupProof.RESTORED, 27, 1), (BackupProof.DIGESTS, 1, 1), (BackupProof.BAD, 1, 2)],
 )
 def test_the_command_says_one_line_and_its_exit_code(capsys, proof, age, code):
-    backup(0, proof, created_at=timezone.now() - age * HOUR)
+    backup(0, proof, created_at=timezone.now() - age * HOUR, is_local=False, offsite_at=timezone.now())
     ended, said = check(capsys)
     assert ended == code
     assert len(said.splitlines()) == 1
@@ -295,6 +295,51 @@ def test_where_backups_have_no_tables_yet_none_is_made(tmp_path):
     assert (done.returncode, done.stdout, folder.exists()) == (2, "", False)
     assert "crm_backuprun" in done.stderr and "manage.py migrate" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_command_asks_whether_the_file_stands_where_it_is_asked(capsys, settings, tmp_path):
+    settings.BACKUP_DIR = tmp_path
+    path = archives.write(tmp_path / "hypodesk-20260302T020000Z-nightly.hdbk")
+    content = path.read_bytes()
+    known = {"file_name": path.name, "is_local": True, "size_bytes": len(content)}
+    run = backup(0, created_at=timezone.now() - HOUR, **known)
+    assert check(capsys)[0] == 0
+    for cut in (content[:-1], content + b"0"):
+        path.write_bytes(cut)
+        assert check(capsys)[0] == 2
+    path.unlink()
+    code, said = check(capsys)
+    assert (code, str(tmp_path) in said, "machine of the worker" in said) == (2, True, True)
+    settings.S3_BUCKET = "office"
+    BackupRun.objects.filter(pk=run.pk).update(offsite_at=timezone.now())
+    assert check(capsys)[0] == 0
+    settings.S3_BUCKET = ""
+    assert check(capsys)[0] == 2
+    path.write_bytes(content)
+    assert check(capsys)[0] == 0
+
+
+def test_the_command_counts_what_is_proven_beside_what_is_gone(capsys, settings, tmp_path):
+    settings.BACKUP_DIR, now = tmp_path, timezone.now()
+    path = archives.write(tmp_path / "hypodesk-20260302T020000Z-nightly.hdbk")
+    whole = {"is_local": True, "size_bytes": path.stat().st_size}
+    backup(0, created_at=now - HOUR, file_name=path.name, **whole)
+    gone = {"file_name": "hypodesk-20260302T030000Z-hourly.hdbk", "is_local": True, "size_bytes": 1}
+    backup(0, BackupProof.DIGESTS, created_at=now - MINUTE, **gone)
+    assert check(capsys)[0] == 0
+    BackupRun.objects.filter(file_name=path.name).update(proof=BackupProof.DIGESTS)
+    BackupRun.objects.exclude(file_name=path.name).update(proof=BackupProof.RESTORED)
+    code, said = check(capsys)
+    assert (code, said.startswith("1 backup is not in")) == (1, True)
+
+
+def test_the_command_tries_the_key_of_where_it_is_asked(capsys, settings, tmp_path):
+    settings.BACKUP_DIR = tmp_path
+    path = archives.write(tmp_path / "hypodesk-20260302T020000Z-nightly.hdbk")
+    backup(0, created_at=timezone.now() - HOUR, file_name=path.name, is_local=True, size_bytes=path.stat().st_size)
+    settings.BACKUP_KEYS = ["ab" * 32]
+    code, said = check(capsys)
+    assert (code, "BACKUP_KEY" in said) == (1, True)
 
 
 def test_the_command_of_an_office_without_a_backup_ends_with_2(capsys):
