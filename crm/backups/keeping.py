@@ -320,7 +320,7 @@ def prune(now: datetime.datetime) -> int:
     """Here and off-site; a file that waits for its copy stays, and a copy that this office has neither made nor read: another one
     may have sent it. Returns how many backups went. Raises OffsiteFailed, of the first that could not go when the others are gone."""
     adopt(now)
-    # Asked before the store is: whose copy is gone may be one whose removal was killed.
+    # Asked before the store is: an old one whose copy went there, by a rule of the store or in a prune that was killed, needs none.
     waiting = set(_waiting().values_list("pk", flat=True))
     adopt_copies(now)
     runs = {run.file_name: run for run in BackupRun.objects.kept().filter(IS_OURS)}
@@ -351,9 +351,11 @@ def _candidate(run: BackupRun) -> retention.Candidate:
 
 
 def _remove(run: BackupRun, now: datetime.datetime) -> None:
-    """Off-site first: while that fails, it stays here too and is tried again."""
-    if run.offsite_at and offsite.is_set():
-        offsite.delete(run.file_name)
+    """Here first: a key that may not delete off-site fills no disk. While that fails, it is kept there and is tried again."""
+    runs = BackupRun.objects.filter(pk=run.pk)
     with contextlib.suppress(FileNotFoundError):
         run.path.unlink()
-    BackupRun.objects.filter(pk=run.pk).update(is_local=False, removed_at=now)
+    runs.update(is_local=False)
+    if run.offsite_at and offsite.is_set():
+        offsite.delete(run.file_name)
+    runs.update(removed_at=now)

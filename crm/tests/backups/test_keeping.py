@@ -530,14 +530,18 @@ def test_one_that_waits_for_its_copy_stays(now, store, folder):
     assert len(names(folder)) == 32
 
 
-def test_a_store_that_refuses_to_delete_keeps_the_file_here_too(now, store, folder):
+def test_a_store_that_refuses_to_delete_fills_no_disk_here(now, store, folder):
     fill(32)
     keeping.copy_all()
     store.fault = lambda method, path: "403" if method == "DELETE" else ""
-    with pytest.raises(OffsiteFailed):
-        keeping.prune(NOW)
-    assert len(names(folder)) == 32
-    assert not BackupRun.objects.exclude(removed_at=None).exists()
+    for _again in range(2):
+        with pytest.raises(OffsiteFailed):
+            keeping.prune(NOW)
+        assert (len(names(folder)), len(offsite.listed())) == (31, 32)
+        assert not BackupRun.objects.exclude(removed_at=None).exists()
+    store.fault = lambda method, path: ""
+    assert keeping.prune(NOW) == 1
+    assert [copy.name for copy in offsite.listed()] == names(folder)
 
 
 def test_one_copy_that_cannot_be_deleted_keeps_no_other(now, store, folder):
@@ -547,8 +551,8 @@ def test_one_copy_that_cannot_be_deleted_keeps_no_other(now, store, folder):
     store.fault = lambda method, path: "403" if method == "DELETE" and oldest.file_name in path else ""
     with pytest.raises(OffsiteFailed, match="403"):
         keeping.prune(NOW)
-    assert names(folder)[0] == oldest.file_name
-    assert len(names(folder)) == len(offsite.listed()) == 32
+    assert (len(names(folder)), len(offsite.listed())) == (31, 32)
+    assert offsite.listed()[0].name == oldest.file_name
     oldest.refresh_from_db()
     assert (oldest.removed_at, "403" in oldest.offsite_message) == (None, True)
 
@@ -567,15 +571,23 @@ def test_a_night_whose_old_ones_cannot_go_is_well_and_says_why(now, store, folde
     assert ("403" in newest.offsite_message, bool(newest.offsite_at)) == (True, True)
 
 
-def test_one_whose_copy_went_before_a_kill_goes_with_the_next_attempt(now, store, folder, monkeypatch):
+def test_one_whose_file_went_before_a_kill_goes_with_the_next_attempt(now, store, folder, monkeypatch):
     fill(32)
     keeping.copy_all()
     with monkeypatch.context() as killed, pytest.raises(SystemExit):
-        killed.setattr(Path, "unlink", lambda path, **given: (_ for _ in ()).throw(SystemExit))
+        killed.setattr(offsite, "delete", lambda name: (_ for _ in ()).throw(SystemExit))
         keeping.prune(NOW)
-    assert len(names(folder)) == len(offsite.listed()) + 1
-    assert keeping.prune(NOW) >= 1
-    assert names(folder) == sorted(copy.name for copy in offsite.listed())
+    assert len(names(folder)) == len(offsite.listed()) - 1
+    assert keeping.prune(NOW) == 1
+    assert names(folder) == [copy.name for copy in offsite.listed()]
+
+
+def test_an_old_one_whose_copy_the_store_has_removed_waits_for_no_other(now, store, folder):
+    fill(32)
+    keeping.copy_all()
+    offsite.delete(BackupRun.objects.earliest("created_at").file_name)
+    assert keeping.prune(NOW) == 1
+    assert names(folder) == [copy.name for copy in offsite.listed()]
 
 
 def test_a_file_of_a_kind_that_nobody_knows_never_goes(now, folder):
