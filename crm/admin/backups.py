@@ -28,7 +28,7 @@ from crm.audit.events import enter
 from crm.audit.hooks import address_of
 from crm.backups import offsite, watch
 from crm.choices import AuditKind, BackupProof, QueueName, RunState
-from crm.exceptions import BackupGone
+from crm.exceptions import BackupDamaged, BackupGone
 from crm.models import BackupRun, JobRun
 from crm.models.operations import current_user
 
@@ -67,7 +67,7 @@ class BackupRunAdmin(RunAdmin):
     fields = (
         "of", "kind", "state_badge", "proven", "verify_message", "verify_took", "where", "offsite_message", "file_name",
         "size", "took", "rows", "files_total", "version", "engine", "sha256", "offsite_key", "offsite_etag",
-        "offsite_at", "removed_at", "by", "operation_id", "message", "file",
+        "offsite_at", "removed_at", "by", "message", "file",
     )  # fmt: skip
 
     def get_urls(self):
@@ -184,7 +184,7 @@ class BackupRunAdmin(RunAdmin):
     def verify_took(self, run):
         return _minutes(run.verify_took_s) if run.verified_at else "–"
 
-    @display(description=_("file"))
+    @display(description=_("download"))
     def file(self, run):
         user = current_user()
         if not _is_there(run) or user is None or not user.has_perm("crm.download_backup"):
@@ -228,14 +228,16 @@ def _above(request) -> dict:
 
 def _content(run: BackupRun):
     """Async, since the server holds all of what a plain generator gives before it sends any of it. What can fail at once
-    fails here. Raises BackupGone, OffsiteFailed."""
-    file = run.path
-    if file.is_file():
-        return _of_file(file.open("rb"))
-    if not run.offsite_at or not offsite.is_set():
+    fails here. Raises BackupGone, BackupDamaged, OffsiteFailed."""
+    size = run.path.stat().st_size if run.path.is_file() else None
+    if size == run.size_bytes:
+        return _of_file(run.path.open("rb"))
+    if run.offsite_at and offsite.is_set():
+        blocks = offsite.blocks(run.file_name, run.size_bytes)
+        return _of_store(next(blocks, b""), blocks)
+    if size is None:
         raise BackupGone(file=run.file_name)
-    blocks = offsite.blocks(run.file_name)
-    return _of_store(next(blocks, b""), blocks)
+    raise BackupDamaged(file=run.file_name, at=min(size, run.size_bytes))
 
 
 async def _of_file(file):

@@ -84,7 +84,7 @@ def _into_the_folder(copy: offsite.Copy, say: Say) -> Path:
         return path
     say(_("Fetching %(name)s, %(size)s MB.") % {"name": copy.name, "size": -(-copy.size // MEGABYTE)})
     with shelf.file_of(copy.name) as file:
-        for block in offsite.blocks(copy.name):
+        for block in offsite.blocks(copy.name, copy.size):
             file.write(block)
         if file.size != copy.size or file.sha256 != (sent or file.sha256):
             raise OffsiteFailed(why=offsite.SPOILT % {"name": copy.name})

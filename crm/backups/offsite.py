@@ -133,13 +133,15 @@ def _read_back(store, place: dict, moved: Callable) -> str:
     return digest.hexdigest()
 
 
-def _blocks(store, place: dict, moved: Callable = lambda done: None) -> Iterator[bytes]:
+def _blocks(store, place: dict, moved: Callable = lambda done: None, size: int | None = None) -> Iterator[bytes]:
     """What breaks off is asked for again from there on."""
     from botocore.exceptions import BotoCoreError
 
     done, tries, began = 0, 1, time.monotonic()
     answer = store.get_object(**place)
     end = answer["ContentLength"]
+    if size not in (None, end):
+        raise OffsiteFailed(why=SPOILT % {"name": Path(place["Key"]).name})
     while done < end:
         try:
             with contextlib.closing(answer["Body"]) as body:
@@ -195,10 +197,10 @@ def digest(name: str) -> str:
         return store.head_object(Bucket=settings.S3_BUCKET, Key=key_of(name))["Metadata"].get("sha256", "")
 
 
-def blocks(name: str) -> Iterator[bytes]:
-    """Of a copy, while they come. Raises OffsiteFailed."""
+def blocks(name: str, size: int) -> Iterator[bytes]:
+    """Of a copy, while they come. Raises OffsiteFailed, before the first one where the copy has another size."""
     with _store(name) as store:
-        yield from _blocks(store, {"Bucket": settings.S3_BUCKET, "Key": key_of(name)})
+        yield from _blocks(store, {"Bucket": settings.S3_BUCKET, "Key": key_of(name)}, size=size)
 
 
 def delete(name: str) -> None:

@@ -229,6 +229,17 @@ def test_a_store_that_refuses_is_told_on_the_form(browse, boss, run, store):  # 
     assert not AuditEntry.objects.filter(kind=AuditKind.DOWNLOAD).exists()
 
 
+def test_one_of_another_size_comes_from_the_store_or_not_at_all(browse, boss, run, store, settings):  # noqa: F811
+    offsite.put(run.path, run.sha256)
+    BackupRun.objects.update(offsite_at=timezone.now())
+    run.path.write_bytes(CONTENT[:-1])
+    assert received(browse(boss).post(download(run), {"password": PASSWORD})) == CONTENT
+    BackupRun.objects.update(size_bytes=run.size_bytes + 1)
+    assert "holds something else" in browse(boss).post(download(run), {"password": PASSWORD}).content.decode()
+    settings.S3_BUCKET = ""
+    assert "is damaged" in browse(boss).post(download(run), {"password": PASSWORD}).content.decode()
+
+
 def test_one_that_is_on_another_machine_only_is_told(browse, boss):
     run = make("hypodesk-20260101T010000Z-nightly.hdbk")
     shown = browse(boss).post(download(run), {"password": PASSWORD}).content.decode()

@@ -25,7 +25,8 @@ def names() -> list[str]:
 
 
 def content(name=NAME) -> bytes:
-    return b"".join(offsite.blocks(name))
+    sizes = {copy.name: copy.size for copy in offsite.listed()}
+    return b"".join(offsite.blocks(name, sizes.get(name, 1)))
 
 
 def is_of_a_copy(path: str) -> bool:
