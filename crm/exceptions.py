@@ -150,6 +150,10 @@ class BackupNotFound(CrmError):
     )
 
 
+class BackupNotHere(CrmError):
+    message = _("There is no %(file)s here, nor in %(folder)s. To look in an off-site store, too, set S3_BUCKET.")
+
+
 class NotABackup(BackupDamaged):
     message = _("%(file)s is empty or no backup of this program. Take another file.")
 

@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy
 from crm.backups import offsite, shelf
 from crm.backups.archive import open_archive
 from crm.choices import BackupKind
-from crm.exceptions import BackupNotFound, CrmError, NoStore, OffsiteFailed
+from crm.exceptions import BackupNotFound, BackupNotHere, CrmError, NoStore, OffsiteFailed
 
 MEGABYTE = 1024 * 1024
 Say = Callable[[str], object]
@@ -39,7 +39,7 @@ def newest(say: Say, now: datetime.datetime) -> Path:
 
 
 def named(file: Path, say: Say, now: datetime.datetime) -> Path:
-    """A file as it is, or in BACKUP_DIR, or the copy of this name. Raises BackupNotFound, and as `newest`."""
+    """A file as it is, or in BACKUP_DIR, or the copy of this name. Raises BackupNotFound, BackupNotHere, and as `newest`."""
     for path in (file, Path(settings.BACKUP_DIR) / file):
         if path.exists():
             try:
@@ -51,7 +51,7 @@ def named(file: Path, say: Say, now: datetime.datetime) -> Path:
     for copy in known:
         if copy.name == str(file):
             return _fetch(copy, known, say, now)
-    raise BackupNotFound(file=file)
+    raise BackupNotFound(file=file) if offsite.is_set() else BackupNotHere(file=file, folder=settings.BACKUP_DIR)
 
 
 def _past(known: list[offsite.Copy], now: datetime.datetime) -> list[offsite.Copy]:
@@ -86,7 +86,7 @@ def _into_the_folder(copy: offsite.Copy, say: Say) -> Path:
     with shelf.file_of(copy.name) as file:
         for block in offsite.blocks(copy.name, copy.size):
             file.write(block)
-        if file.size != copy.size or file.sha256 != (sent or file.sha256):
+        if sent and file.sha256 != sent:
             raise OffsiteFailed(why=offsite.SPOILT % {"name": copy.name})
         if not sent:
             _verify(file.written(), copy.name)

@@ -12,7 +12,7 @@ from django.core.management import CommandError, call_command
 
 from crm.backups import fetching, offsite
 from crm.backups.archive import Writer
-from crm.exceptions import BackupDamaged, BackupNotFound, NoStore, OffsiteFailed
+from crm.exceptions import BackupDamaged, BackupNotFound, BackupNotHere, NoStore, OffsiteFailed
 from crm.tests.backups.store import BUCKET, call
 
 OLDER = "hypodesk-20261120T020000Z-weekly.hdbk"
@@ -234,7 +234,7 @@ def test_without_a_store_there_is_only_what_is_here(folder, tmp_path, settings):
     settings.S3_BUCKET = ""
     with pytest.raises(NoStore, match="S3_BUCKET"):
         fetching.newest(quiet, NOW)
-    with pytest.raises(BackupNotFound):
+    with pytest.raises(BackupNotHere, match=str(folder)):
         fetching.named(tmp_path / NEWEST, quiet, NOW)
 
 
