@@ -299,7 +299,7 @@ def migrations(cursor) -> list[list[str]]:
 _SKIPPED = re.compile(rb"\\|--|SET |SELECT pg_catalog\.set_config\(|CREATE SCHEMA ")
 _COPY = re.compile(rb"COPY .* FROM stdin;\n")
 _END = b"\\.\n"
-_OWN_NAME = re.compile(rb"\bpublic(?=\.)|(?<= WITH SCHEMA )public(?=;)")
+_OWN_NAME = re.compile(rb'\bpublic(?=\.(?:"([^"]+)"|(\w+|[^\w\s"(),;]+)))|(?<= WITH SCHEMA )public(?=;)')
 _LOADING = {"check_function_bodies": "off", "client_min_messages": "warning", "maintenance_work_mem": "128MB"}
 
 
@@ -323,9 +323,31 @@ def told(error: psycopg.Error) -> str:
     return f"{'' if is_about_values else error.diag.message_primary} ({error.diag.sqlstate})".strip()
 
 
+def _names_of_extensions(cursor: psycopg.Cursor) -> set[bytes]:
+    """Of the schema public: where an extension is there already, no second one is made elsewhere."""
+    cursor.execute(
+        """
+        SELECT coalesce(p.proname, t.typname, o.opcname, x.oprname)
+        FROM pg_depend d
+        LEFT JOIN pg_proc p ON d.classid = 'pg_proc'::regclass AND p.oid = d.objid AND p.pronamespace = %(schema)s::regnamespace
+        LEFT JOIN pg_type t ON d.classid = 'pg_type'::regclass AND t.oid = d.objid AND t.typnamespace = %(schema)s::regnamespace
+        LEFT JOIN pg_opclass o ON d.classid = 'pg_opclass'::regclass AND o.oid = d.objid AND o.opcnamespace = %(schema)s::regnamespace
+        LEFT JOIN pg_operator x ON d.classid = 'pg_operator'::regclass AND x.oid = d.objid AND x.oprnamespace = %(schema)s::regnamespace
+        WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
+        """,
+        {"schema": SCHEMA},
+    )
+    return {name.encode() for (name,) in cursor.fetchall() if name}
+
+
 def _run(cursor: psycopg.Cursor, script: "_Script", schema: str) -> None:
+    shared = set() if schema == SCHEMA else _names_of_extensions(cursor)
+
+    def place(found: re.Match) -> bytes:
+        return found[0] if (found[1] or found[2]) in shared else b'"%s"' % schema.encode()
+
     def placed(statements: bytes) -> bytes:
-        return statements if schema == SCHEMA else _OWN_NAME.sub(b'"%s"' % schema.encode(), statements)
+        return statements if schema == SCHEMA else _OWN_NAME.sub(place, statements)
 
     statements: list[bytes] = []
     while line := script.line():
