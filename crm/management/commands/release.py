@@ -49,7 +49,8 @@ class Command(BaseCommand):
         why = watch.cannot_make() or watch.tools_trouble() or watch.disk_trouble()
         if not why:
             try:
-                path = making.create(kind=BackupKind.BEFORE_MIGRATE, now=timezone.now())
+                with placing.finished():
+                    path = making.create(kind=BackupKind.BEFORE_MIGRATE, now=timezone.now())
             except (CrmError, OSError, DatabaseError) as error:
                 why = jobs.told(error)
             else:

@@ -18,6 +18,7 @@ from crm.backups import keeping, placing, postgresql, sqlite, stored
 from crm.backups.archive import Writer, open_archive
 from crm.choices import BackupKind, RunState
 from crm.exceptions import FileNotPlaced, RestoreRuns
+from crm.management.commands import release
 from crm.models import BackupRun, StagedFiles
 from crm.tests.backups import archives
 from crm.tests.processes import Program, wait_until
@@ -103,6 +104,19 @@ def test_a_file_that_cannot_be_placed_stops_a_backup_and_no_start(archive, folde
     (folder / "documents/new.pdf").rmdir()
     placing.finish()
     assert finished(folder)
+
+
+@pytest.mark.parametrize("why", ["a file is in the way", "a restore runs"])
+def test_a_release_takes_no_half_restored_office_for_its_backup(archive, folder, capsys, monkeypatch, settings, why):
+    monkeypatch.setattr(release, "_is_to_migrate", lambda: True)
+    monkeypatch.setattr(placing, "PATIENCE_S", 0)
+    left_by_a_kill(archive)
+    (folder / "documents/new.pdf").mkdir()
+    with stored.alone(default_storage) if why == "a restore runs" else contextlib.nullcontext():
+        call_command("release", verbosity=0)
+    said = capsys.readouterr().out
+    assert "WITHOUT A BACKUP" in said and ("new.pdf" in said or "A restore or a backup is at work" in said)
+    assert not list(Path(settings.BACKUP_DIR).glob("*"))
 
 
 def test_while_a_backup_reads_the_files_no_restore_moves_them_and_the_other_way_round(folder, monkeypatch):
