@@ -51,11 +51,12 @@ class Command(BaseCommand):
             try:
                 with placing.finished():
                     path = making.create(kind=BackupKind.BEFORE_MIGRATE, now=timezone.now())
+                copied = self.copy(path)
             except (CrmError, OSError, DatabaseError) as error:
                 why = jobs.told(error)
             else:
                 self.stdout.write(f"Backed up before migrating: {path.name}")
-                return path, self.copy(path)
+                return path, copied
         self.warn(f"The database is migrated WITHOUT A BACKUP before. {why}")
         return None
 
@@ -63,6 +64,8 @@ class Command(BaseCommand):
         try:
             return keeping.copy_of(path)
         except CrmError as error:
+            if settings.BACKUPS_ON_THROWAWAY_DISK:
+                raise
             self.warn(f"{path.name} stands on this machine only. {error}")
             return None
 

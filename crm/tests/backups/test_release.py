@@ -54,6 +54,15 @@ def test_a_store_that_refuses_is_told_and_the_file_is_there(capsys, folder, wait
     assert len(list(folder.iterdir())) == 1
 
 
+def test_one_that_goes_with_its_disk_and_has_no_copy_is_none(capsys, waiting, store, settings):
+    settings.BACKUPS_ON_THROWAWAY_DISK = True
+    store.fault = lambda method, path: "403"
+    out, err = run(capsys)
+    for said in (out, err):
+        assert "WITHOUT A BACKUP" in said and "403" in said
+    assert "Backed up" not in out
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
