@@ -44,9 +44,11 @@ def to_remove(backups: Iterable[Candidate], now: datetime.datetime, *, settings)
 
 
 def kept_for(settings) -> dict[str, datetime.timedelta]:
+    nights = datetime.timedelta(days=settings.BACKUP_NIGHTLY_DAYS)
     return {
         BackupKind.HOURLY: HOURLY,
-        BackupKind.NIGHTLY: datetime.timedelta(days=settings.BACKUP_NIGHTLY_DAYS),
-        BackupKind.WEEKLY: datetime.timedelta(weeks=settings.BACKUP_WEEKLY_WEEKS),
+        BackupKind.NIGHTLY: nights,
+        # It is a night's backup too.
+        BackupKind.WEEKLY: max(nights, datetime.timedelta(weeks=settings.BACKUP_WEEKLY_WEEKS)),
         **dict.fromkeys([BackupKind.BY_HAND, BackupKind.BEFORE_MIGRATE, BackupKind.SAFETY], OTHERS),
     }

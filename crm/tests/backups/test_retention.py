@@ -48,6 +48,13 @@ def test_the_office_says_how_long_and_how_many():
     assert gone(*nightly(0, 1, 2, 3, 4), weekly, rules=rules) == {"n3", "n4", "w8"}
 
 
+def test_the_first_night_of_a_week_stays_as_long_as_a_night_does():
+    rules = SimpleNamespace(BACKUP_NIGHTLY_DAYS=120, BACKUP_WEEKLY_WEEKS=13, BACKUP_KEEP_LEAST=7)
+    weekly = [Candidate(f"w{each}", "weekly", NOW - each * DAY, True) for each in (92, 120, 121)]
+
+    assert gone(*nightly(*range(7), 30, 60, 90), *weekly, rules=rules) == {"w121"}
+
+
 def test_the_newest_seven_good_ones_stay_however_old():
     old = nightly(*range(31, 51))
     bad = Candidate("bad", "nightly", NOW - 32.5 * DAY, False)
@@ -128,9 +135,8 @@ def may_go(one: Candidate, all_of_them: list[Candidate], now, rules) -> bool:
         in_a_row += 1
     if in_a_row < min(rules.BACKUP_KEEP_LEAST, len(moments)):
         return False
-    days = {"hourly": 2, "nightly": rules.BACKUP_NIGHTLY_DAYS, "weekly": rules.BACKUP_WEEKLY_WEEKS * 7}.get(
-        one.kind, 30
-    )
+    nights = rules.BACKUP_NIGHTLY_DAYS
+    days = {"hourly": 2, "nightly": nights, "weekly": max(nights, rules.BACKUP_WEEKLY_WEEKS * 7)}.get(one.kind, 30)
     if seconds(last.at) - seconds(one.at) <= days * 86_400:
         return False
     if not one.is_good:
@@ -146,9 +152,9 @@ def test_400_days_go_as_the_model_says(seed):
     """Nights of both changes of the clock, failures, weeks without any, restored ones or none for long, clocks that jump."""
     draw = random.Random(seed)
     rules = SimpleNamespace(
-        BACKUP_NIGHTLY_DAYS=draw.choice([30, 30, 3]),
+        BACKUP_NIGHTLY_DAYS=draw.choice([30, 95, 3]),
         BACKUP_WEEKLY_WEEKS=13,
-        BACKUP_KEEP_LEAST=draw.choice([7, 7, 2, 40]),
+        BACKUP_KEEP_LEAST=draw.choice([7, 7, 2, 12]),
     )
     first = datetime.datetime(2026, 3, 1, 2, 30, tzinfo=PRAGUE)
     shelf: list[Candidate] = []
