@@ -27,12 +27,14 @@ def to_remove(backups: Iterable[Candidate], now: datetime.datetime, *, settings)
     """Names. Of a kind that is not known here, and of the time to come (a clock was wrong), none goes.
 
     Nothing goes while the newest is not good, and ages count from the newest: where none is made any more, none goes. After
-    a silence nothing goes until the least number that stays has been made anew."""
+    a silence nothing goes until as many days as the least number that stays have one anew."""
     past = sorted((each for each in backups if each.at <= now), key=lambda each: each.at)
     if not past or not past[-1].is_good:
         return set()
-    last = past[-settings.BACKUP_KEEP_LEAST :]
-    if any(later.at - each.at > SILENCE for each, later in itertools.pairwise(last)):
+    # Days count, not files: of hourly ones enough are made within one day whose clock is wrong.
+    newest_of_day = {each.at.date(): each.at for each in past}
+    last = list(newest_of_day.values())[-settings.BACKUP_KEEP_LEAST :]
+    if any(later - each > SILENCE for each, later in itertools.pairwise(last)):
         return set()
     newest = past[-1].at
     good = [each for each in past if each.is_good]

@@ -38,7 +38,7 @@ def gone(*backups: Candidate, now=NOW, rules=RULES) -> set:
 def test_each_kind_goes_when_it_is_too_old_and_not_before(kind, age):
     just, over = Candidate("just", kind, NOW - age, True), Candidate("over", kind, NOW - age - HOUR, True)
 
-    assert gone(*nightly(0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6), just, over) == {"over"}
+    assert gone(*nightly(0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, *range(1, 7)), just, over) == {"over"}
 
 
 def test_the_office_says_how_long_and_how_many():
@@ -69,9 +69,18 @@ def test_a_night_whose_clock_is_a_year_ahead_takes_nothing_away():
     assert gone(*nightly(*range(30)), *weekly, ahead, now=ahead.at) == set()
 
 
+def test_a_day_of_hours_whose_clock_is_a_year_ahead_takes_nothing_away():
+    hourly = [Candidate(f"h{each}", "hourly", NOW - each * HOUR, True) for each in range(1, 48)]
+    ahead = [Candidate(f"a{each}", "hourly", NOW + 365 * DAY + each * HOUR, True) for each in range(20)]
+
+    assert gone(*nightly(*range(30)), *hourly, *ahead, now=ahead[-1].at) == set()
+
+
 @pytest.mark.parametrize(("made_anew", "count"), [(6, 0), (7, 20)])
-def test_after_a_long_silence_nothing_goes_until_seven_are_made_anew(made_anew, count):
-    assert len(gone(*nightly(*range(made_anew)), *nightly(*range(100, 120)))) == count
+def test_after_a_long_silence_nothing_goes_until_seven_days_have_one_anew(made_anew, count):
+    days = range(made_anew)
+
+    assert len(gone(*nightly(*days, *(each + 0.1 for each in days)), *nightly(*range(100, 120)))) == count
 
 
 def test_nothing_goes_while_the_newest_is_not_good():
@@ -129,7 +138,11 @@ def may_go(one: Candidate, all_of_them: list[Candidate], now, rules) -> bool:
             last = each
     if not last.is_good:
         return False
-    moments = sorted((seconds(each.at) for each in known), reverse=True)
+    newest_of_day: dict[int, float] = {}
+    for each in known:
+        day = int(seconds(each.at) // 86_400)
+        newest_of_day[day] = max(seconds(each.at), newest_of_day.get(day, 0))
+    moments = sorted(newest_of_day.values(), reverse=True)
     in_a_row = 1
     while in_a_row < len(moments) and moments[in_a_row - 1] - moments[in_a_row] <= 31 * 86_400:
         in_a_row += 1
