@@ -68,7 +68,7 @@ def finding_here(now: datetime.datetime) -> Finding:
     found = finding(now)
     if found.code != FINE:
         return found
-    if why := key_trouble():
+    if why := key_trouble(now):
         return Finding(STALE, why)
     local = BackupRun.objects.kept().filter(IS_OURS, is_local=True)
     lost = [run.pk for run in local if not (run.offsite_at and offsite.is_set()) and not _stands_here(run)]
@@ -157,9 +157,10 @@ def tools_trouble() -> str:
     return postgresql.check_tools() if connection.vendor == "postgresql" else ""
 
 
-def key_trouble() -> str:
+def key_trouble(now: datetime.datetime) -> str:
     """Of the newest backup that lies on this machine."""
-    run = BackupRun.objects.kept().filter(IS_OURS, is_local=True).order_by("-created_at").first()
+    here = BackupRun.objects.kept().filter(IS_OURS, is_local=True, created_at__lte=now)
+    run = here.order_by("-created_at").first()
     if run is None:
         return ""
     try:
@@ -173,6 +174,6 @@ def key_trouble() -> str:
 
 def look(now: datetime.datetime) -> str:
     """Writes down what pages cannot ask; returns it."""
-    found = tools_trouble() or key_trouble()
+    found = tools_trouble() or key_trouble(now)
     BackupWatch.objects.update_or_create(pk=1, defaults={"trouble": found, "looked_at": now})
     return found

@@ -124,6 +124,17 @@ def test_the_worker_asks_for_the_key_of_the_newest_backup(office, settings, tmp_
     assert watch.look(NOW) == ""
 
 
+def test_a_backup_of_the_time_to_come_does_not_hide_that_the_newest_needs_a_key(office, settings, tmp_path):
+    settings.BACKUP_DIR = tmp_path
+    old, ahead = (archives.write(tmp_path / f"hypodesk-{year}0302T020000Z-nightly.hdbk") for year in (2026, 2027))
+    backup(1, file_name=old.name)
+    settings.BACKUP_KEYS = ["ab" * 32]
+    assert watch.look(NOW)
+    ahead.write_bytes(b"")
+    backup(-365 * 24, file_name=ahead.name)
+    assert watch.look(NOW)
+
+
 def test_where_a_store_is_set_a_copy_is_fresh_too(office, settings):
     settings.S3_BUCKET = "office"
     backup(1)
