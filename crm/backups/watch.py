@@ -120,11 +120,8 @@ def cannot_make() -> str:
 
 
 def _stale(newest, proven, failed, now: datetime.datetime) -> Finding:
-    why = ""
-    if failed and failed > newest:
-        run = BackupRun.objects.filter(state=RunState.FAILED).order_by("-created_at").first()
-        why = run.message if run else ""
-    elif now - newest <= FRESH:
+    why = _why_failed(newest, failed)
+    if not why and now - newest <= FRESH:
         run = BackupRun.objects.kept().filter(IS_OURS, created_at=newest).first()
         why = _("The newest one, of %(when)s, was not verified by restoring it.") % {"when": values.moment(newest)}
         why = " ".join([why, *(run.verify_message.split() if run else ())])
@@ -134,6 +131,14 @@ def _stale(newest, proven, failed, now: datetime.datetime) -> Finding:
         else _("No backup has been verified by restoring it.")
     )
     return Finding(STALE, f"{said} {why}".strip(), is_new=proven is None and _is_new(now))
+
+
+def _why_failed(newest, failed) -> str:
+    """What kept the one after the newest from being made, if any did."""
+    if not failed or failed <= newest:
+        return ""
+    run = BackupRun.objects.filter(state=RunState.FAILED, created_at=failed).first()
+    return " ".join(run.message.split()) if run else ""
 
 
 def _is_new(now: datetime.datetime) -> bool:

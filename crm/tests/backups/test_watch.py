@@ -77,6 +77,14 @@ def test_the_reason_of_the_last_failure_is_told(office):
     assert text.endswith("The disk is full.")
 
 
+def test_the_reason_is_told_in_one_line_and_not_one_of_the_time_to_come(office):
+    backup(30)
+    failed = {"state": RunState.FAILED, "proof": "", "file_name": ""}
+    backup(2, **failed, message="contract\n2.pdf cannot be read.")
+    backup(-2, **failed, message="The disk is full.")
+    assert told()[1].endswith("contract 2.pdf cannot be read.")
+
+
 def test_a_damaged_newest_one_is_bad_and_an_older_damaged_one_is_not(office):
     backup(10, BackupProof.BAD)
     assert told()[0] == 2
