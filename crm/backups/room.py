@@ -20,9 +20,12 @@ SQLITE_FAILED = {"SQLITE_IOERR_WRITE", "SQLITE_IOERR_TRUNCATE", "SQLITE_IOERR_SH
 
 
 def lacking(error: BaseException, place: Path | str = "") -> NoRoom | None:
-    """What to raise instead, where the error or its cause is of that kind. Without a place it is the database's."""
+    """What to raise instead, where the error or its cause is of that kind. Without a place it is the database's, unless the error
+    names its own."""
     of_place = {"place": place or of_database()}
     for each in filter(None, (error, error.__cause__)):
+        if isinstance(each, NoRoom):
+            return each
         if (limit := _limit(each)) is not None:
             return FileMayNotGrow(limit=limit, **of_place)
         if _is_full(each):

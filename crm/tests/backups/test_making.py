@@ -391,6 +391,8 @@ def test_a_full_disk_leaves_nothing_and_the_older_ones(folder, monkeypatch):
 
     with pytest.raises(NoRoomForBackup):
         make()
+    with pytest.raises(CommandError, match=f"{folder}.*BACKUP_DIR"):
+        call_command("backup")
 
     assert names(folder) == [older.name]
 

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from crm.backups import room
-from crm.exceptions import FileMayNotGrow, NoRoom
+from crm.exceptions import FileMayNotGrow, NoRoom, NoRoomForBackup
 from crm.tests.backups.test_shelf import in_child
 
 
@@ -41,6 +41,13 @@ def test_the_cause_of_an_error_counts():
     error = RuntimeError()
     error.__cause__ = OSError(errno.ENOSPC, "full")
     assert isinstance(room.lacking(error, "there"), NoRoom)
+
+
+@pytest.mark.parametrize("kind", [NoRoom, NoRoomForBackup, FileMayNotGrow])
+def test_who_has_named_a_place_keeps_it(kind):
+    error = kind()
+    error.__cause__ = OSError(errno.ENOSPC, "full")
+    assert room.lacking(error, "there") is error
 
 
 @pytest.mark.parametrize(
