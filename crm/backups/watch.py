@@ -22,7 +22,9 @@ from crm.models.backups import IS_OURS
 
 # A night, and two hours for it to be made in.
 FRESH = datetime.timedelta(hours=26)
-NIGHTLY = "nightly_backup"
+# Of BACKUP_EVERY: so long for one to be made in.
+HOUR = datetime.timedelta(hours=1)
+NIGHTLY, HOURLY = "nightly_backup", "hourly_backup"
 FINE, STALE, NONE = 0, 1, 2
 _TROUBLE = BackupWatch.objects.values_list("trouble", flat=True)
 
@@ -106,6 +108,10 @@ def _told(told: dict, trouble: str | None, now: datetime.datetime) -> Finding:
         return Finding(STALE, why)
     if proven is None or now - proven > FRESH:
         return _stale(newest, proven, told["failed"], now)
+    if settings.BACKUP_EVERY and _is_late(newest, now):
+        words = {"when": values.moment(newest), "every": f"{settings.BACKUP_EVERY}h"}
+        text = _("No backup was made since %(when)s, though BACKUP_EVERY is %(every)s.") % words
+        return Finding(STALE, f"{text} {_why_failed(newest, told['failed'])}".strip())
     if offsite.is_set() and (told["copied"] is None or now - told["copied"] > FRESH):
         said = told["copied"]
         words = {"when": values.moment(said)} if said else {}
@@ -117,6 +123,12 @@ def _told(told: dict, trouble: str | None, now: datetime.datetime) -> Finding:
 def cannot_make() -> str:
     """No query."""
     return "" if settings.BACKUP_KEYS else _("No backup is made: BACKUP_KEY is not set. See Backups in README.md.")
+
+
+def _is_late(newest, now: datetime.datetime) -> bool:
+    """Longer than BACKUP_EVERY, for as long as the calendar knows of it."""
+    until = now - datetime.timedelta(hours=settings.BACKUP_EVERY) - HOUR
+    return newest < until and JobSchedule.objects.filter(name=HOURLY, since__lt=until).exists()
 
 
 def _stale(newest, proven, failed, now: datetime.datetime) -> Finding:

@@ -85,6 +85,26 @@ def test_the_reason_is_told_in_one_line_and_not_one_of_the_time_to_come(office):
     assert told()[1].endswith("contract 2.pdf cannot be read.")
 
 
+def test_where_more_than_a_night_is_asked_for_its_silence_is_told(office, settings, django_assert_num_queries):
+    settings.BACKUP_EVERY = 2
+    hours = JobSchedule.objects.create(name="hourly_backup", since=NOW - 2 * HOUR)
+    backup(10)
+    assert told()[0] == 0  # it begins
+    JobSchedule.objects.filter(pk=hours.pk).update(since=NOW - 4 * HOUR)
+    code, text = told()
+    assert (code, "BACKUP_EVERY" in text) == (1, True)
+    backup(1, state=RunState.FAILED, proof="", file_name="", message="The disk is full.")
+    assert told()[1].endswith("The disk is full.")
+    backup(3 + 1 / 60, BackupProof.DIGESTS)
+    assert told()[0] == 1
+    backup(3, BackupProof.DIGESTS)
+    with django_assert_num_queries(1):
+        assert told()[0] == 0
+    settings.BACKUP_EVERY = 0
+    BackupRun.objects.filter(proof=BackupProof.DIGESTS).delete()
+    assert told()[0] == 0
+
+
 def test_a_damaged_newest_one_is_bad_and_an_older_damaged_one_is_not(office):
     backup(10, BackupProof.BAD)
     assert told()[0] == 2
