@@ -12,7 +12,15 @@ from django.utils.translation import gettext_lazy
 from crm.backups import offsite, shelf
 from crm.backups.archive import open_archive
 from crm.choices import BackupKind
-from crm.exceptions import BackupNotFound, BackupNotHere, CrmError, NoStore, OffsiteFailed
+from crm.exceptions import (
+    BackupFolderUnusable,
+    BackupNotFound,
+    BackupNotHere,
+    CrmError,
+    NoRoom,
+    NoStore,
+    OffsiteFailed,
+)
 
 MEGABYTE = 1024 * 1024
 Say = Callable[[str], object]
@@ -65,14 +73,25 @@ def _fetch(copy: offsite.Copy, known: list[offsite.Copy], say: Say, now: datetim
 
 
 def _fetch_the_last(known: list[offsite.Copy], name: str, say: Say, now: datetime.datetime) -> None:
-    """Beside the one of that name, because it knows who was erased since; where a clock was wrong, the last one of the past too.
-    That one of those cannot be had is said, and keeps no office from being put back."""
-    for other in {_past(known, now)[-1], known[-1]} if known else ():
-        try:
-            if other.name != name:
-                _into_the_folder(other, say)
-        except CrmError as error:
-            say(LESS_KNOWN % {"name": other.name, "why": error})
+    """Beside the one of that name, because it knows who was erased since, or the one before it where it cannot be had, and so on
+    back to that name; where a clock was wrong, the last one of the past too. Which cannot be had is said, and keeps no office
+    from being put back."""
+    past = _past(known, now)
+    for some in (past, [copy for copy in known if copy not in past]):
+        for other in reversed(some):
+            if other.name == name or not _is_another_to_ask(other, say):
+                break
+
+
+def _is_another_to_ask(other: offsite.Copy, say: Say) -> bool:
+    """Not where this one is fetched, nor where no other could be either."""
+    try:
+        _into_the_folder(other, say)
+    except CrmError as error:
+        say(LESS_KNOWN % {"name": other.name, "why": error})
+        is_for_all = isinstance(error, NoRoom | BackupFolderUnusable)
+        return not (is_for_all or error.details.get("why") in (offsite.SILENT, offsite.AWAY))
+    return False
 
 
 def _into_the_folder(copy: offsite.Copy, say: Say) -> Path:

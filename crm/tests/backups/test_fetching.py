@@ -16,6 +16,7 @@ from crm.exceptions import BackupDamaged, BackupNotFound, BackupNotHere, NoStore
 from crm.tests.backups.store import BUCKET, call
 
 OLDER = "hypodesk-20261120T020000Z-weekly.hdbk"
+BETWEEN = "hypodesk-20261120T030000Z-nightly.hdbk"
 NEWEST = "hypodesk-20261121T020000Z-nightly.hdbk"
 SAVED = "hypodesk-20261121T070000Z-safety.hdbk"
 TO_COME = "hypodesk-20361121T020000Z-nightly.hdbk"
@@ -98,6 +99,20 @@ def test_one_that_only_knows_who_was_erased_since_keeps_none_back_when_it_cannot
     assert fetching.named(Path(OLDER), said.append, NOW) == folder / OLDER
     assert names(folder) == [OLDER]
     assert [step for step in said if "erased again" in step and NEWEST in step]
+
+
+@pytest.mark.parametrize(("fault", "asked"), [("changed", [NEWEST, BETWEEN]), ("silent", [NEWEST])])
+def test_the_one_before_it_is_asked_who_was_erased_since_where_the_newest_is_spoilt(
+    kept, folder, tmp_path, monkeypatch, fault, asked
+):
+    send(tmp_path, BETWEEN)
+    said, kept.asked[:] = [], []
+    monkeypatch.setattr(offsite, "READ_S", 1)
+    kept.fault = lambda method, path: fault if is_download(method, path) and NEWEST in path else ""
+    assert fetching.named(Path(OLDER), said.append, NOW) == folder / OLDER
+    assert names(folder) == sorted([OLDER, *asked[1:]])
+    assert [NEWEST in step for step in said if "erased again" in step] == [True]
+    assert [name for name in (NEWEST, BETWEEN) if any(name in path for _method, path in kept.asked)] == asked
 
 
 def test_a_file_that_is_here_comes_with_the_newest_copy_too(kept, folder):
