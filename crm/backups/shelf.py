@@ -30,10 +30,11 @@ class Kept(NamedTuple):
 
 
 def kept() -> list[Kept]:
-    """The finished files, oldest first, by what their names say."""
+    """The finished files, oldest first, by what their names say. Raises BackupFolderUnusable."""
     folder = Path(settings.BACKUP_DIR)
-    found = (each for each in (folder.iterdir() if folder.is_dir() else ()) if each.is_file())
-    return sorted(filter(None, map(told_by, found)))
+    with _told(folder), contextlib.suppress(FileNotFoundError):
+        return sorted(filter(None, map(told_by, filter(Path.is_file, folder.iterdir()))))
+    return []
 
 
 def is_ours(path: Path) -> bool:

@@ -183,8 +183,32 @@ def test_a_file_that_may_not_grow_is_a_full_disk(folder, most):
 def test_a_folder_that_cannot_be_one_is_told_with_its_cure(folder, settings):
     settings.BACKUP_DIR = write().path / "below"
 
-    with pytest.raises(BackupFolderUnusable, match="BACKUP_DIR"):
-        write()
+    for act in (write, shelf.kept):
+        with pytest.raises(BackupFolderUnusable, match="BACKUP_DIR"):
+            act()
+
+
+@pytest.mark.parametrize("closed", ["backups", "."])
+def test_a_folder_of_another_user_is_told_and_is_not_empty(folder, settings, closed):
+    """What cannot be seen in it is not gone."""
+    write()
+
+    def work():
+        os.chdir(folder.parent)
+        settings.BACKUP_DIR = "backups"
+        Path().chmod(0o755)
+        Path(closed).chmod(0)
+        if not os.getuid():
+            os.setuid(65534)
+        with contextlib.suppress(BackupFolderUnusable):
+            shelf.kept()
+            os._exit(8)
+
+    try:
+        assert in_child(work) == 0
+    finally:
+        for path in (folder.parent, folder):
+            path.chmod(0o700)
 
 
 def test_a_name_tells_what_it_is_of(folder):
