@@ -7,6 +7,7 @@ import base64
 import contextlib
 import dataclasses
 import datetime
+import fcntl
 import functools
 import hashlib
 import os
@@ -46,6 +47,8 @@ FAILED = _("failed (%(code)s)")
 NOT_THERE = _("has no file %(name)s")
 DIFFERENT = _("gave back something else than was sent; that copy was given up")
 SPOILT = _("holds something else under %(name)s than was sent there, or gave back something else: take another copy")
+TAKEN = _("has another office's %(name)s: give each office its own S3_PREFIX")
+NO_LIST = _("did not answer as S3-compatible stores do: look at S3_ENDPOINT_URL")
 EMPTY = _("holds no backup here: look at S3_BUCKET and S3_PREFIX")
 
 Progress = Callable[[int, int], object]
@@ -68,26 +71,46 @@ def key_of(name: str) -> str:
 
 
 def put(file: Path, sha256: str, progress: Progress = lambda done, total: None) -> Copy:
-    """Sends it, reads it back and compares; `progress` hears the bytes of both. Raises OffsiteFailed, and BackupDamaged
-    where the file is not the one of `sha256` any more. Then the store has no copy of this name that is not whole: one
-    that is sent in parts is there with its last one, and one that came back different is removed."""
+    """Sends it, reads it back and compares; `progress` hears the bytes of both. One process at a time: what the other has sent is
+    read back only. Raises OffsiteFailed, and BackupDamaged where the file is not the one of `sha256` any more. Then the store
+    has no copy of this name that is not whole: one that is sent in parts is there with its last one, and one that came back
+    different is removed."""
     with _store() as store, file.open("rb") as source:
+        fcntl.flock(source, fcntl.LOCK_EX)
         size = os.fstat(source.fileno()).st_size
         place = {"Bucket": settings.S3_BUCKET, "Key": key_of(file.name)}
         _give_up_older(store)
-        send = _send_whole if size <= PART else _send_parts
-        etag, sent = send(store, place, source, size, sha256, lambda done: progress(done, 2 * size))
-        if sent != sha256:
-            raise BackupDamaged(file=file.name, at=0)
+        etag = _sent_before(store, place, size, sha256)
+        is_sent_now = not etag
+        if is_sent_now:
+            send = _send_whole if size <= PART else _send_parts
+            etag, sent = send(store, place, source, size, sha256, lambda done: progress(done, 2 * size))
+            if sent != sha256:
+                raise BackupDamaged(file=file.name, at=0)
         try:
             same = _read_back(store, place, lambda done: progress(size + done, 2 * size)) == sha256
         except BaseException:
-            _remove(store, place)
+            if is_sent_now:
+                _remove(store, place)
             raise
         if not same:
             _remove(store, place)
             raise OffsiteFailed(why=DIFFERENT)
         return Copy(file.name, size, etag, datetime.datetime.now(datetime.UTC))
+
+
+def _sent_before(store, place: dict, size: int, sha256: str) -> str:
+    """The ETag of what has this name and content there. Raises OffsiteFailed where it is another backup."""
+    from botocore.exceptions import ClientError
+
+    try:
+        known = store.head_object(**place)
+    except ClientError:  # none; or a key that may not ask, which what follows tells
+        return ""
+    digest = known["Metadata"].get("sha256", "")
+    if digest not in ("", sha256):
+        raise OffsiteFailed(why=TAKEN % {"name": Path(place["Key"]).name})
+    return known["ETag"].strip('"') if digest and known.get("ContentLength") == size else ""
 
 
 def _send_whole(store, place: dict, source: BinaryIO, size: int, sha256: str, moved: Callable) -> tuple[str, str]:
@@ -181,6 +204,10 @@ def listed() -> list[Copy]:
         pages = store.get_paginator("list_objects_v2").paginate(
             Bucket=settings.S3_BUCKET, Prefix=key_of(""), PaginationConfig={"PageSize": PAGE}
         )
+        pages = list(pages)
+        # What is no answer at all must not say that nothing is there.
+        if not all("KeyCount" in page or "Name" in page for page in pages):
+            raise OffsiteFailed(why=NO_LIST)
         found = [
             Copy(each["Key"].removeprefix(key_of("")), each["Size"], each["ETag"].strip('"'), each["LastModified"])
             for page in pages
@@ -201,6 +228,12 @@ def blocks(name: str, size: int) -> Iterator[bytes]:
     """Of a copy, while they come. Raises OffsiteFailed, before the first one where the copy has another size."""
     with _store(name) as store:
         yield from _blocks(store, {"Bucket": settings.S3_BUCKET, "Key": key_of(name)}, size=size)
+
+
+def is_copy(copy: Copy, sha256: str) -> bool:
+    """Reads it. Raises OffsiteFailed."""
+    with _store(copy.name) as store:
+        return _read_back(store, {"Bucket": settings.S3_BUCKET, "Key": key_of(copy.name)}, lambda done: None) == sha256
 
 
 def delete(name: str) -> None:

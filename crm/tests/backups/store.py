@@ -15,7 +15,7 @@ class Door(ThreadingHTTPServer):
     """Hands requests on to `behind`, (host, port). `fault(method, path)` names what happens to one instead: a status (`403`),
     `silent` (no answer until the end of the test), `cut` (the connection is closed when half of the request is there), `half`
     (half of the answer's bytes, then the connection is closed), `short` (half of them, called all), `slow` (a byte at a time),
-    `changed` (the last byte is another), `renamed` (another ETag), or nothing."""
+    `changed` (the last byte is another), `empty` (nothing, called all), `renamed` (another ETag), or nothing."""
 
     daemon_threads = True
 
@@ -65,7 +65,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/xml")
         self.send_header("Content-Length", str(len(said)))
         self.end_headers()
-        self.wfile.write(said)
+        if self.command != "HEAD":
+            self.wfile.write(said)
 
     def hand_on(self, body: bytes, fault: str):
         with contextlib.closing(http.client.HTTPConnection(*self.server.behind, timeout=60)) as behind:
@@ -73,13 +74,17 @@ class Handler(BaseHTTPRequestHandler):
             behind.request(self.command, self.path, body=body, headers=headers)
             answer = behind.getresponse()
             content = answer.read()
-        given = {"half": content[: len(content) // 2], "short": content[: len(content) // 2]}.get(fault, content)
+        given = {"half": content[: len(content) // 2], "short": content[: len(content) // 2], "empty": b""}.get(
+            fault, content
+        )
         if fault == "changed":
             given = content[:-1] + bytes([content[-1] ^ 1])
         self.send_response(answer.status)
         for name, value in answer.getheaders():
             if name == "ETag" and fault == "renamed":
                 value = '"another"'
+            if self.command == "HEAD" and name.lower() == "content-length":
+                self.send_header(name, value)
             if name.lower() not in {"content-length", "transfer-encoding", "connection", "date", "server"}:
                 self.send_header(name, value)
         if self.command != "HEAD":

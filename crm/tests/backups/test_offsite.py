@@ -4,11 +4,13 @@ import datetime
 import hashlib
 import os
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from crm.backups import offsite
 from crm.exceptions import BackupDamaged, CrmError, OffsiteFailed
+from crm.tests.backups.store import BUCKET
 
 NAME = "hypodesk-20261121T020000Z-nightly.hdbk"
 
@@ -208,13 +210,54 @@ def test_a_file_that_is_not_what_was_made_is_not_sent(store, file):
 def test_a_failed_copy_leaves_the_older_ones_and_an_older_one_of_its_name(store, tmp_path, file):
     older, digest = made(tmp_path, "hypodesk-20261120T020000Z-nightly.hdbk")
     offsite.put(older, digest)
-    offsite.put(*file)
+    with offsite._store() as client:  # brought by hand
+        client.put_object(Bucket=BUCKET, Key=f"prague/{NAME}", Body=file[0].read_bytes())
     store.fault = lambda method, path: "403" if method in ("PUT", "POST") else ""
     put_fails(file)
     store.fault = lambda method, path: ""
     assert names() == [older.name, NAME]
     assert content(older.name) == older.read_bytes()
     assert content() == file[0].read_bytes()
+
+
+def test_what_was_sent_is_read_back_and_not_sent_again(store, file):
+    first = offsite.put(*file)
+    store.asked.clear()
+    assert offsite.put(*file).etag == first.etag
+    assert {method for method, path in store.asked if is_of_a_copy(path)} == {"HEAD", "GET"}
+
+
+def test_who_is_stopped_while_he_reads_what_another_has_sent_leaves_it(store, file):
+    offsite.put(*file)
+    size = file[0].stat().st_size
+
+    class Stop(BaseException):
+        pass
+
+    def stop(done, total):
+        assert done > size
+        raise Stop
+
+    with pytest.raises(Stop):
+        offsite.put(*file, progress=stop)
+    assert content() == file[0].read_bytes()
+
+
+def test_two_who_send_one_at_once_send_it_once(store, file):
+    with ThreadPoolExecutor(2) as both:
+        copies = list(both.map(lambda number: offsite.put(*file), range(2)))
+    assert copies[0].etag == copies[1].etag
+    begun = [path for method, path in store.asked if method in ("PUT", "POST") and path.endswith((NAME, "?uploads"))]
+    assert len(begun) == 1
+
+
+def test_another_offices_copy_of_the_name_is_not_written_over(store, file, tmp_path):
+    offsite.put(*file)
+    there, mine = file[0].read_bytes(), b"of an office that writes into the same place"
+    file[0].write_bytes(mine)
+    with pytest.raises(OffsiteFailed, match="S3_PREFIX"):
+        offsite.put(file[0], hashlib.sha256(mine).hexdigest())
+    assert content() == there
 
 
 def test_what_a_killed_process_began_to_send_is_given_up_after_a_day(store, tmp_path, monkeypatch):
