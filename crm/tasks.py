@@ -7,7 +7,7 @@ from django.utils import timezone
 from crm import jobs, notifications, outbox, privacy, radar, schedules, weekly
 from crm.audit import sealing, undo_runs, verifying
 from crm.backups import keeping, watch
-from crm.exceptions import AuditNotWhole
+from crm.exceptions import AuditNotWhole, OffsiteFailed
 from crm.exports import regular, waiting
 from crm.imports import runs
 from crm.models import Heartbeat
@@ -110,6 +110,10 @@ def watch_backups(progress: jobs.Progress) -> None:
     watch.look(now)
     keeping.adopt(now)
     keeping.reread(now)
+    try:
+        keeping.adopt_copies(now)
+    except OffsiteFailed as error:
+        progress.log(error)
 
 
 def tidy_jobs(progress: jobs.Progress) -> dict:

@@ -1,6 +1,8 @@
 """The backups: what each is, how far it is proven, where it lies; one made now, one taken away. A download asks for the
 password again and stands in the audit trail: its file holds the whole office, though encrypted."""
 
+import os
+
 from asgiref.sync import sync_to_async
 from django import forms
 from django.contrib import admin, messages
@@ -229,15 +231,27 @@ def _above(request) -> dict:
 def _content(run: BackupRun):
     """Async, since the server holds all of what a plain generator gives before it sends any of it. What can fail at once
     fails here. Raises BackupGone, BackupDamaged, OffsiteFailed."""
-    size = run.path.stat().st_size if run.path.is_file() else None
-    if size == run.size_bytes:
-        return _of_file(run.path.open("rb"))
-    if run.offsite_at and offsite.is_set():
+    file, size = _opened(run)
+    has_copy = run.offsite_at and offsite.is_set()
+    if size == run.size_bytes and not (has_copy and run.proof == BackupProof.BAD):
+        return _of_file(file)
+    if file:
+        file.close()
+    if has_copy:
         blocks = offsite.blocks(run.file_name, run.size_bytes)
         return _of_store(next(blocks, b""), blocks)
     if size is None:
         raise BackupGone(file=run.file_name)
     raise BackupDamaged(file=run.file_name, at=min(size, run.size_bytes))
+
+
+def _opened(run: BackupRun):
+    """The file and its size; neither where it is not here, or not the office's to read."""
+    try:
+        file = run.path.open("rb")
+    except OSError:
+        return None, None
+    return file, os.fstat(file.fileno()).st_size
 
 
 async def _of_file(file):

@@ -28,6 +28,8 @@ GOOD = (BackupProof.DIGESTS, BackupProof.RESTORED)
 # Of a job's progress: so many of a hundred.
 MADE, VERIFIED, COPIED = 40, 80, 100
 MEGABYTE = 1024 * 1024
+# So long at most a killed attempt of a job is tried again by itself.
+ATTEMPTS = datetime.timedelta(days=1)
 
 
 # --- The jobs ---
@@ -78,8 +80,12 @@ def _made(progress: Progress, kinds: tuple[BackupKind, ...]) -> BackupRun:
     adopt(now)
     job = progress.run
     # A name, from which one without a row is known, tells full seconds.
-    since = Q(job=None, kind__in=kinds, created_at__range=(job.created_at.replace(microsecond=0), now))
-    found = BackupRun.objects.kept().filter(Q(job=job) | since).order_by("-created_at").first()
+    since = max(job.created_at.replace(microsecond=0), now - ATTEMPTS)
+    found = BackupRun.objects.kept().filter(Q(job=job) | Q(job=None, kind__in=kinds, created_at__range=(since, now)))
+    found = (
+        found.filter(IS_OURS).exclude(proof=BackupProof.BAD).filter(Q(is_local=True) | Q(proof=BackupProof.RESTORED))
+    )
+    found = found.order_by("-created_at").first()
     if found is not None:
         BackupRun.objects.filter(pk=found.pk).update(job=job, user=job.user, user_name=job.user_name)
         return found
@@ -91,7 +97,7 @@ def _has_weekly(now: datetime.datetime) -> bool:
     today = timezone.localtime(now)
     monday = (today - datetime.timedelta(days=today.weekday())).replace(hour=0, minute=0, second=0, microsecond=0)
     of_week = BackupRun.objects.kept().filter(kind=BackupKind.WEEKLY, created_at__range=(monday, now))
-    return of_week.exclude(proof=BackupProof.BAD).exists()
+    return of_week.filter(proof__in=GOOD).exists()
 
 
 # --- The steps ---
@@ -123,6 +129,8 @@ def make(*, kind: str, now: datetime.datetime, job=None, user=None, progress: Ca
 
 def adopt(now: datetime.datetime) -> None:
     """A row for each file that has none; and where a file is gone or has another size than it had, its row says so."""
+    # Asked before the folder is: one that is made meanwhile is not gone.
+    local = list(BackupRun.objects.kept().filter(is_local=True).values_list("pk", flat=True))
     files = {each.path.name: each for each in shelf.kept()}
     known = set(BackupRun.objects.exclude(file_name="").values_list("file_name", flat=True))
     for name in files.keys() - known:
@@ -132,7 +140,7 @@ def adopt(now: datetime.datetime) -> None:
             logger.warning("%s is left alone: %s", name, error.strerror)
     here = BackupRun.objects.filter(file_name__in=files)
     here.filter(is_local=False).update(is_local=True, removed_at=None)
-    BackupRun.objects.kept().filter(is_local=True).exclude(file_name__in=files).update(is_local=False)
+    BackupRun.objects.kept().filter(pk__in=local).exclude(file_name__in=files).update(is_local=False)
     BackupRun.objects.kept().filter(is_local=False, offsite_at=None).update(removed_at=now)
     _compare_sizes(now)
 
@@ -148,21 +156,44 @@ def _compare_sizes(now: datetime.datetime) -> None:
 
 
 def adopt_copies(now: datetime.datetime) -> None:
-    """The same for what lies off-site, as after a restore into a new office, or where somebody has removed some there."""
+    """The same for what lies off-site, as after a restore into a new office, or where somebody has removed some there. One that
+    was out of sight for a time, as behind a wrong S3_PREFIX, is known again. Raises OffsiteFailed."""
     if not offsite.is_set():
         return
+    sent = list(BackupRun.objects.kept().exclude(offsite_at=None).values_list("pk", flat=True))
     copies = {copy.name: copy for copy in offsite.listed()}
-    known = set(BackupRun.objects.filter(file_name__in=copies).values_list("file_name", flat=True))
-    for name in copies.keys() - known:
-        if told := shelf.told_by(Path(name)):
-            copy = copies[name]
+    known = {run.file_name: run for run in BackupRun.objects.filter(file_name__in=copies)}
+    for name, copy in copies.items():
+        if run := known.get(name):
+            _compare_copy(run, copy, now)
+        elif told := shelf.told_by(Path(name)):
             BackupRun.objects.create(
                 file_name=name, kind=_kind(told.kind), created_at=told.at, state=RunState.DONE, size_bytes=copy.size,
                 is_local=False, offsite_key=offsite.key_of(name), offsite_etag=copy.etag, offsite_at=copy.at,
             )  # fmt: skip
-    lost = BackupRun.objects.kept().exclude(offsite_at=None).exclude(file_name__in=copies)
-    lost.update(offsite_at=None, offsite_key="", offsite_etag="")
+    lost = BackupRun.objects.kept().filter(pk__in=sent).exclude(file_name__in=copies)
+    lost.update(offsite_at=None)
     BackupRun.objects.kept().filter(is_local=False, offsite_at=None).update(removed_at=now)
+
+
+def _compare_copy(run: BackupRun, copy: offsite.Copy, now: datetime.datetime) -> None:
+    """Nothing of it is read while it is the one that was sent, by its size and ETag."""
+    runs = BackupRun.objects.filter(pk=run.pk)
+    is_same = (copy.size, copy.etag) == (run.size_bytes, run.offsite_etag)
+    if run.offsite_at is None or run.removed_at:
+        if is_same:
+            runs.update(offsite_at=run.offsite_at or copy.at, removed_at=None)
+    elif not run.sha256:
+        runs.update(offsite_etag=copy.etag, size_bytes=copy.size)
+    elif not is_same and run.proof != BackupProof.BAD:
+        if copy.size == run.size_bytes and offsite.is_copy(copy, run.sha256):  # such as one that another bucket got
+            runs.update(offsite_etag=copy.etag)
+            return
+        why = str(OffsiteFailed(why=offsite.SPOILT % {"name": copy.name}))
+        if run.is_local:
+            runs.update(offsite_at=None, offsite_message=why)
+        else:
+            runs.update(proof=BackupProof.BAD, verified_at=now, verify_message=why)
 
 
 def _kind(text: str) -> str:
@@ -229,18 +260,21 @@ def check(
         run.verify_message = told(error)
         raise
     finally:
-        if found or run.verify_message:
+        if found or run.proof == BackupProof.BAD:
             run.verified_at, run.verify_took_s = timezone.now(), round(time.monotonic() - began)
+        if found or run.verify_message:
             run.save(update_fields=["proof", "verify_message", "verified_at", "verify_took_s"])
 
 
 def reread(now: datetime.datetime) -> None:
-    """The newest file here and another one each hour, in turn: whether it has the bytes that it had. What has not is written down."""
-    runs = list(BackupRun.objects.kept().filter(is_local=True).exclude(proof=BackupProof.BAD).order_by("-created_at"))
-    if not runs:
-        return
-    in_turn = runs[int(now.timestamp()) // 3600 % len(runs)]
-    for run in {runs[0].pk: runs[0], in_turn.pk: in_turn}.values():
+    """The newest file here each hour, and each other one once in at most twice as many hours as there are: whether it has the
+    bytes that it had. What has not is written down."""
+    runs = BackupRun.objects.kept().filter(is_local=True).exclude(proof=BackupProof.BAD).order_by("-created_at")
+    newest = runs.filter(created_at__lte=now).first()
+    # A power of two: each keeps its hour while the others come and go.
+    hours = 1 << (runs.count() - 1).bit_length()
+    in_turn = [run for run in runs if run.pk % hours == int(now.timestamp()) // 3600 % hours]
+    for run in {run.pk: run for run in filter(None, [newest, *in_turn])}.values():
         with contextlib.suppress(CrmError, OSError):  # the row tells, or it goes meanwhile
             if (digest := shelf.digest(run.path)) != run.sha256:
                 run.proof, run.sha256 = "", digest  # what was proven were other bytes
@@ -263,19 +297,25 @@ def note_restored(path: Path, now: datetime.datetime) -> None:
 
 
 def copy_all(progress: Callable[[int, int], object] = lambda done, total: None) -> int:
-    """Off-site, newest first, whatever is here and has no copy yet. Raises OffsiteFailed at the first that fails."""
+    """Off-site, newest first, whatever is here and has no copy yet. Raises OffsiteFailed at the first that fails, and BackupDamaged
+    of the first such one when the others are copied."""
     if not offsite.is_set():
         return 0
     runs = list(_waiting().exclude(proof=BackupProof.BAD).order_by("-created_at"))
-    copied = 0
+    copied, damaged = 0, []
     for number, run in enumerate(runs):
-        copied += copy(run, lambda done, total, number=number: progress(number * total + done, len(runs) * total))
+        try:
+            copied += copy(run, lambda done, total, number=number: progress(number * total + done, len(runs) * total))
+        except BackupDamaged as error:
+            damaged.append(error)
+    if damaged:
+        raise damaged[0]
     return copied
 
 
 def _waiting():
     """For a copy."""
-    return BackupRun.objects.kept().filter(is_local=True, offsite_at=None)
+    return BackupRun.objects.kept().filter(IS_OURS, is_local=True, offsite_at=None)
 
 
 def copy(run: BackupRun, progress: Callable[[int, int], object] = lambda done, total: None) -> bool:
@@ -297,9 +337,10 @@ def copy(run: BackupRun, progress: Callable[[int, int], object] = lambda done, t
 
 
 def _note_copy(runs, copied: offsite.Copy) -> None:
+    """Where it was made on another machine than the worker's, it may have been taken for gone meanwhile."""
     runs.update(
-        offsite_key=offsite.key_of(copied.name), offsite_etag=copied.etag, offsite_at=copied.at, offsite_message=""
-    )
+        offsite_key=offsite.key_of(copied.name), offsite_etag=copied.etag, offsite_at=copied.at, offsite_message="", removed_at=None,
+    )  # fmt: skip
 
 
 def copy_of(path: Path) -> offsite.Copy | None:
@@ -327,7 +368,7 @@ def prune(now: datetime.datetime) -> int:
     gone, failures = set(), []
     for name in retention.to_remove(map(_candidate, runs.values()), now, settings=settings):
         run = runs[name]
-        if offsite.is_set() and run.pk in waiting and run.proof in GOOD:
+        if offsite.is_set() and run.pk in waiting and run.proof != BackupProof.BAD:
             continue
         try:
             _remove(run, now)

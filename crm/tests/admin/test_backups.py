@@ -42,7 +42,7 @@ def make(name=NAME, **values) -> BackupRun:
     given = {
         "state": RunState.DONE, "kind": "nightly", "proof": BackupProof.RESTORED, "verified_at": timezone.now(),
         "created_at": timezone.now() - datetime.timedelta(hours=3), "size_bytes": len(CONTENT), "rows_total": 1234,
-        "sha256": hashlib.sha256(CONTENT).hexdigest(), "took_s": 75,
+        "sha256": hashlib.sha256(CONTENT).hexdigest(), "took_s": 75, "version": "0.1.0",
     }  # fmt: skip
     return BackupRun.objects.create(file_name=name, **given | values)
 
@@ -238,6 +238,22 @@ def test_one_of_another_size_comes_from_the_store_or_not_at_all(browse, boss, ru
     assert "holds something else" in browse(boss).post(download(run), {"password": PASSWORD}).content.decode()
     settings.S3_BUCKET = ""
     assert "is damaged" in browse(boss).post(download(run), {"password": PASSWORD}).content.decode()
+
+
+def test_a_damaged_one_comes_from_the_store(browse, boss, run, store):  # noqa: F811
+    offsite.put(run.path, run.sha256)
+    BackupRun.objects.update(offsite_at=timezone.now(), proof=BackupProof.BAD)
+    run.path.write_bytes(b"X" * len(CONTENT))
+    assert received(browse(boss).post(download(run), {"password": PASSWORD})) == CONTENT
+
+
+def test_one_that_the_office_may_not_read_is_told(browse, boss, run, monkeypatch):
+    def refuse(path, *given, **options):
+        raise PermissionError
+
+    monkeypatch.setattr("pathlib.Path.open", refuse)  # root, as whom tests may run, is refused nothing
+    shown = browse(boss).post(download(run), {"password": PASSWORD}).content.decode()
+    assert "is not on this machine" in shown
 
 
 def test_one_that_is_on_another_machine_only_is_told(browse, boss):

@@ -113,15 +113,16 @@ def test_a_week_of_the_time_to_come_is_no_archive_of_this_one(now):
     assert BackupRun.objects.filter(kind=BackupKind.WEEKLY, created_at=NOW).exists()
 
 
-def test_a_damaged_archive_of_a_week_is_made_up_for(now, time_machine, verification):
-    verification.says = BackupDamaged(file="a", at=1)
+@pytest.mark.parametrize("says", [BackupDamaged(file="a", at=1), LoadFailed(why="no room")])
+def test_an_archive_of_a_week_that_is_not_good_is_made_up_for(now, time_machine, verification, says):
+    verification.says = says
     assert work(job()).state == RunState.FAILED
     verification.says = BackupProof.RESTORED
     time_machine.move_to(NOW + DAY, tick=False)
     work(job())
-    assert list(BackupRun.objects.order_by("created_at").values_list("kind", "proof")) == [
-        ("weekly", "bad"), ("weekly", "restored"),
-    ]  # fmt: skip
+    proof = "bad" if isinstance(says, BackupDamaged) else ""
+    kinds = list(BackupRun.objects.order_by("created_at").values_list("kind", "proof"))
+    assert kinds == [("weekly", proof), ("weekly", "restored")]
 
 
 def test_of_the_day_and_by_hand_are_of_their_kind(now, verification, administrator):
@@ -205,6 +206,30 @@ def test_a_job_that_was_killed_while_it_verified_verifies_the_same_file(now, fol
     assert (len(names(folder)), BackupRun.objects.get().proof) == (1, BackupProof.RESTORED)
 
 
+def test_a_night_that_is_tried_again_takes_no_damaged_one_and_none_that_is_gone(now, store, time_machine, verification):
+    run = job()
+    for minute, says in enumerate((BackupDamaged(file="a", at=1), LoadFailed(why="no room"), BackupProof.RESTORED)):
+        time_machine.move_to(NOW + minute * datetime.timedelta(minutes=1), tick=False)
+        verification.says = says
+        work(run)
+        if minute == 1:  # a disk that is thrown away
+            BackupRun.objects.latest("pk").path.unlink()
+    assert list(BackupRun.objects.order_by("pk").values_list("proof", flat=True)) == ["bad", "", "restored"]
+
+
+def test_one_by_hand_that_is_tried_again_days_later_takes_none_of_a_command(
+    now, time_machine, monkeypatch, administrator
+):
+    run = job("make_backup", user=administrator)
+    for days in (2, 9):
+        time_machine.move_to(NOW + days * DAY, tick=False)
+        if days == 2:
+            keeping.make(kind=BackupKind.BY_HAND, now=timezone.now())
+    work(run)
+    assert BackupRun.objects.latest("created_at").created_at == NOW + 9 * DAY
+    assert BackupRun.objects.earliest("created_at").user is None
+
+
 def test_what_was_verified_is_not_verified_again(now, store, verification):
     run = job()
     store.fault = lambda method, path: "500"
@@ -238,6 +263,17 @@ def test_what_the_command_proves_of_the_offices_own_backup_the_office_knows(now,
     verified(path, "--restore")
     run = BackupRun.objects.get()
     assert (run.file_name, run.proof, run.verified_at) == (path.name, BackupProof.RESTORED, NOW)
+
+
+def test_a_trial_that_could_not_be_made_leaves_when_it_was_proven(now, time_machine, verification):
+    path = create(kind=BackupKind.NIGHTLY, now=NOW)
+    verified(path, "--restore")
+    time_machine.move_to(NOW + DAY, tick=False)
+    verification.says = LoadFailed(why="no room")
+    with pytest.raises(CommandError, match="no room"):
+        verified(path, "--restore")
+    run = BackupRun.objects.get()
+    assert (run.proof, run.verified_at, "no room" in run.verify_message) == (BackupProof.RESTORED, NOW, True)
 
 
 def test_digests_alone_take_no_proof_away_and_damage_does(now, folder, verification):
@@ -306,6 +342,22 @@ def test_a_file_that_is_gone_is_told_and_one_that_comes_back_too(now):
     assert (run.is_local, run.removed_at) == (True, None)
 
 
+def test_one_that_is_made_while_somebody_looks_is_not_gone(now, monkeypatch):
+    create(kind="by-hand", now=NOW - DAY)
+    real, made = keeping._record, []
+
+    def slow(path, kind, at, **values):
+        if not made:
+            made.append(path)
+            keeping.make(kind="nightly", now=NOW)
+        return real(path, kind, at, **values)
+
+    monkeypatch.setattr(keeping, "_record", slow)
+    keeping.adopt(NOW)
+    run = BackupRun.objects.get(kind="nightly")
+    assert (run.is_local, run.removed_at) == (True, None)
+
+
 @pytest.mark.parametrize("size", [0, 1, 1_000])
 @pytest.mark.parametrize("vanishes", [False, True])
 def test_a_proven_file_that_has_another_size_is_bad(now, size, vanishes):
@@ -332,7 +384,8 @@ def test_a_file_that_has_the_size_it_had_stays_proven(now, time_machine):
     assert (run.proof, run.verified_at) == (BackupProof.RESTORED, now)
 
 
-HOURS = [NOW + number * datetime.timedelta(hours=1) for number in range(3)]
+HOUR = datetime.timedelta(hours=1)
+HOURS = [NOW + number * HOUR for number in range(4)]
 
 
 def three_proven_ones() -> list[Path]:
@@ -349,7 +402,7 @@ def proofs(paths: list[Path]) -> list[str]:
 
 
 @pytest.mark.parametrize("which", [0, 1, 2])
-def test_one_whose_bytes_have_changed_is_found_in_as_many_hours_as_there_are_files(
+def test_one_whose_bytes_have_changed_is_found_within_twice_as_many_hours_as_there_are_files(
     now, time_machine, verification, which
 ):
     paths = three_proven_ones()
@@ -364,6 +417,32 @@ def test_one_whose_bytes_have_changed_is_found_in_as_many_hours_as_there_are_fil
             assert proofs(paths)[0] == BackupProof.BAD
     assert proofs(paths) == [BackupProof.BAD if number == which else BackupProof.RESTORED for number in range(3)]
     assert verification.asked == [(paths[which].name, False)]
+
+
+def test_each_is_read_again_while_others_come_and_go(now, monkeypatch):
+    for number in range(10):
+        create(kind=BackupKind.HOURLY, now=NOW - number * HOUR)
+    keeping.adopt(NOW)
+    read, digest = [], shelf.digest
+    for number in range(1, 33):
+        hour = NOW + number * HOUR
+        create(kind=BackupKind.HOURLY, now=hour)
+        BackupRun.objects.kept().earliest("created_at").path.unlink()
+        keeping.adopt(hour)
+        with monkeypatch.context() as told:
+            told.setattr(keeping.shelf, "digest", lambda path, at=hour: read.append((at, path.name)) or digest(path))
+            keeping.reread(hour)
+    in_turn = [name for at, name in read if shelf.told_by(Path(name)).at < at]
+    assert len(in_turn) == len(set(in_turn)) > 10
+
+
+def test_one_of_the_time_to_come_is_not_the_newest_that_is_read_each_hour(now, verification):
+    paths = three_proven_ones()
+    create(kind=BackupKind.NIGHTLY, now=NOW + 365 * DAY)
+    paths[0].write_bytes(paths[0].read_bytes()[:-1] + b"X")
+    verification.says = BackupDamaged(file=paths[0].name, at=1)
+    keeping.reread(NOW)
+    assert proofs(paths)[0] == BackupProof.BAD
 
 
 def test_another_whole_backup_under_the_name_of_a_proven_one_is_not_proven(now, verification):
@@ -480,6 +559,107 @@ def test_copies_without_a_row_are_known_and_lost_ones_too(now, store, folder):
     assert (run.offsite_at, run.removed_at) == (None, now)
 
 
+def copied_only(now) -> BackupRun:
+    """As on a disk that was thrown away."""
+    work(job())
+    run = BackupRun.objects.get()
+    run.path.unlink()
+    keeping.adopt(now)
+    return run
+
+
+def put(run: BackupRun, content: bytes, **values) -> None:
+    with offsite._store() as client:
+        client.put_object(Bucket=keeping.settings.S3_BUCKET, Key=offsite.key_of(run.file_name), Body=content, **values)
+
+
+def test_a_copy_that_was_written_over_proves_nothing(now, store):
+    run = copied_only(now)
+    put(run, b"")
+    work(job("watch_backups"))
+    run.refresh_from_db()
+    assert (run.proof, "something else" in run.verify_message) == (BackupProof.BAD, True)
+    assert watch.finding(now).code == 2
+
+
+def test_a_copy_that_was_written_over_is_sent_again_from_here(now, store):
+    work(job())
+    run = BackupRun.objects.get()
+    put(run, b"0" * run.size_bytes)
+    work(job("watch_backups"))
+    run.refresh_from_db()
+    assert (run.offsite_at, "something else" in run.offsite_message) == (None, True)
+    assert keeping.copy_all() == 1
+    assert b"".join(offsite.blocks(run.file_name, run.size_bytes)) == run.path.read_bytes()
+
+
+def test_a_copy_that_another_store_calls_otherwise_stays_one(now, store):
+    run = copied_only(now)
+    BackupRun.objects.update(offsite_etag="of another store")
+    for _twice in range(2):
+        work(job("watch_backups"))
+    run.refresh_from_db()
+    assert (run.proof, run.offsite_etag) == (BackupProof.RESTORED, offsite.listed()[0].etag)
+
+
+def test_a_copy_that_is_gone_counts_no_more_from_the_next_hour(now, store):
+    run = copied_only(now)
+    offsite.delete(run.file_name)
+    work(job("watch_backups"))
+    assert watch.finding(now).code == 2
+
+
+@pytest.mark.parametrize("how", ["another prefix", "an empty answer"])
+def test_copies_that_were_out_of_sight_are_known_again(now, store, settings, how):
+    run = copied_only(now)
+    if how == "another prefix":
+        settings.S3_PREFIX = "pragve"
+        keeping.prune(now)
+        assert watch.finding(now).code == 2
+        settings.S3_PREFIX = "prague"
+    else:
+        store.fault = lambda method, path: "empty" if "list-type" in path else ""
+        with pytest.raises(OffsiteFailed, match="S3_ENDPOINT_URL"):
+            keeping.adopt_copies(now)
+        store.fault = lambda method, path: ""
+    keeping.adopt_copies(now)
+    run.refresh_from_db()
+    assert (run.removed_at, bool(run.offsite_at), watch.finding(now).code) == (None, True, 0)
+
+
+def test_a_store_that_is_away_stops_no_look(now, store):
+    run = copied_only(now)
+    store.fault = lambda method, path: "500"
+    done = work(job("watch_backups"))
+    assert (done.state, "500" in done.log) == (RunState.DONE, True)
+    run.refresh_from_db()
+    assert run.offsite_at
+
+
+def test_one_that_another_machine_makes_and_copies_is_not_removed(now, store, folder, settings, tmp_path_factory):
+    settings.BACKUP_DIR = tmp_path_factory.mktemp("one-off")
+    run = keeping.make(kind="by-hand", now=NOW)
+
+    def meanwhile(done, total):
+        settings.BACKUP_DIR, own = folder, settings.BACKUP_DIR
+        keeping.adopt(now)
+        settings.BACKUP_DIR = own
+
+    keeping.copy(run, meanwhile)
+    run.refresh_from_db()
+    assert (run.removed_at, bool(run.offsite_at)) == (None, True)
+
+
+def test_a_damaged_one_keeps_no_other_from_its_copy(now, store):
+    bent = [keeping.make(kind="by-hand", now=NOW - day * DAY) for day in (0, 2)]
+    whole = [keeping.make(kind="by-hand", now=NOW - day * DAY) for day in (1, 3)]
+    for run in bent:
+        run.path.write_bytes(b"X" * run.size_bytes)
+    with pytest.raises(BackupDamaged):
+        keeping.copy_all()
+    assert {copy.name for copy in offsite.listed()} == {run.file_name for run in whole}
+
+
 # --- Pruning ---
 
 
@@ -524,8 +704,10 @@ def test_none_goes_while_the_newest_is_not_good(now, folder):
     assert len(names(folder)) == 40
 
 
-def test_one_that_waits_for_its_copy_stays(now, store, folder):
+@pytest.mark.parametrize("proof", [BackupProof.RESTORED, ""])
+def test_one_that_waits_for_its_copy_stays(now, store, folder, proof):
     fill(32)
+    BackupRun.objects.filter(created_at__lt=NOW).update(proof=proof)
     assert keeping.prune(NOW) == 0
     assert len(names(folder)) == 32
 
@@ -588,6 +770,22 @@ def test_an_old_one_whose_copy_the_store_has_removed_waits_for_no_other(now, sto
     offsite.delete(BackupRun.objects.earliest("created_at").file_name)
     assert keeping.prune(NOW) == 1
     assert names(folder) == [copy.name for copy in offsite.listed()]
+
+
+def test_the_files_of_another_office_in_this_folder_neither_go_nor_count(now, folder, settings):
+    key = settings.BACKUP_KEYS
+    settings.BACKUP_KEYS = [key[0][::-1]]
+    others = [create(kind="weekly", now=NOW - days * DAY) for days in (0, 100, 400)]
+    settings.BACKUP_KEYS = key
+    fill(32)
+    BackupRun.objects.filter(version="").update(proof="")
+    assert keeping.prune(NOW) == 1
+    assert all(path.exists() for path in others)
+    (newest,) = BackupRun.objects.filter(created_at=NOW).exclude(version="")
+    newest.path.unlink()
+    newest.delete()
+    assert work(job()).state == RunState.DONE
+    assert BackupRun.objects.exclude(version="").latest("created_at").kind == BackupKind.WEEKLY
 
 
 def test_a_file_of_a_kind_that_nobody_knows_never_goes(now, folder):

@@ -31,7 +31,7 @@ def office():
 def backup(hours_ago: float, proof=BackupProof.RESTORED, **values) -> BackupRun:
     at = NOW - hours_ago * HOUR
     given = {"state": RunState.DONE, "proof": proof, "created_at": at, "file_name": f"{at:%Y%m%dT%H%M%S}.hdbk"}
-    given["sha256"] = "0" * 64
+    given |= {"sha256": "0" * 64, "version": "0.1.0"}
     return BackupRun.objects.create(**given | values)
 
 
