@@ -114,16 +114,26 @@ def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
 
 
 def site_url(name: str, default: str) -> str:
-    value = text(name, default).rstrip("/")
+    return _address(name, text(name, default), "https://office.example.com")
+
+
+def store_url(name: str) -> str:
+    """Empty without one. May have a path, as that of Supabase has."""
+    return _address(name, text(name), "https://s3.eu-central-1.example.com", has_path=True)
+
+
+def _address(name: str, value: str, example: str, *, has_path: bool = False) -> str:
+    value = value.rstrip("/")
     if not value:
         return ""
     try:
         parts = urlsplit(value)
-        bare = value == f"{parts.scheme}://{parts.netloc}" and parts.port != 0
+        path = parts.path if has_path else ""
+        bare = value == f"{parts.scheme}://{parts.netloc}{path}" and parts.port != 0
     except ValueError:
         bare = False
     if not bare or parts.scheme not in {"http", "https"} or not parts.hostname or "@" in value:
-        raise ImproperlyConfigured(f"{name} is not an address like https://office.example.com.")
+        raise ImproperlyConfigured(f"{name} is not an address like {example}.")
     return value
 
 

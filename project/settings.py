@@ -215,7 +215,7 @@ VERIFY_DATABASE_URL = env.postgresql_url("VERIFY_DATABASE_URL")
 S3_BUCKET = env.text("S3_BUCKET")
 S3_ACCESS_KEY_ID = env.text("S3_ACCESS_KEY_ID")
 S3_SECRET_ACCESS_KEY = env.text("S3_SECRET_ACCESS_KEY")
-S3_ENDPOINT_URL = env.site_url("S3_ENDPOINT_URL", "")
+S3_ENDPOINT_URL = env.store_url("S3_ENDPOINT_URL")
 S3_REGION = env.text("S3_REGION")
 S3_PREFIX = env.text("S3_PREFIX").strip("/")
 

@@ -108,7 +108,12 @@ def test_an_address_is_taken(monkeypatch, value):
 
 
 def test_an_address_may_be_none(monkeypatch):
-    assert env.site_url("S3_ENDPOINT_URL", "") == ""
+    assert env.site_url("SITE_URL", "") == env.store_url("S3_ENDPOINT_URL") == ""
+
+
+def test_a_stores_address_may_have_a_path(monkeypatch):
+    monkeypatch.setenv("S3_ENDPOINT_URL", "https://office.supabase.co/storage/v1/s3/")
+    assert env.store_url("S3_ENDPOINT_URL") == "https://office.supabase.co/storage/v1/s3"
 
 
 @pytest.mark.parametrize(
@@ -122,6 +127,16 @@ def test_what_is_no_address_is_refused_without_being_quoted(monkeypatch, value):
     monkeypatch.setenv("SITE_URL", value)
     with pytest.raises(ImproperlyConfigured, match="SITE_URL") as refused:
         env.site_url("SITE_URL", "")
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "value", ["s3", "ftp://s3.example.com", "https://", "https:///s3", "https://x/s3?q=1", "https://k:secret@x/s3"]
+)
+def test_what_is_no_stores_address_is_refused_with_one_that_is(monkeypatch, value):
+    monkeypatch.setenv("S3_ENDPOINT_URL", value)
+    with pytest.raises(ImproperlyConfigured, match="S3_ENDPOINT_URL is not an address like https://s3") as refused:
+        env.store_url("S3_ENDPOINT_URL")
     assert "secret" not in str(refused.value)
 
 
