@@ -83,11 +83,15 @@ def _schema_elsewhere(cursor) -> str:
 
 
 def _tool_version() -> int | None:
+    """None without one, 0 of one that does not start."""
     if shutil.which("pg_dump") is None:
         return None
-    told = subprocess.run(["pg_dump", "--version"], capture_output=True, text=True, check=False, env=_environment())  # noqa: S607
+    try:
+        told = subprocess.run(["pg_dump", "--version"], capture_output=True, text=True, check=False, env=_environment())  # noqa: S607
+    except OSError:
+        return 0
     found = re.search(r"\) (\d+)", told.stdout)
-    return int(found[1]) if found else None
+    return int(found[1]) if found else 0
 
 
 def _environment() -> dict[str, str]:
@@ -100,6 +104,11 @@ def _trouble(tool: int | None, server: int) -> str:
         return (
             _("pg_dump is missing, so no backup can be made. Install the package postgresql-client-%(server)s.") % words
         )
+    if not tool:
+        return _(
+            "pg_dump does not start, so no backup can be made. See what pg_dump --version says; where something of it is missing, "
+            "install the package postgresql-client-%(server)s anew."
+        ) % words  # fmt: skip
     if tool < server:
         return _(
             "pg_dump %(tool)s is older than the server, which is %(server)s, so no backup can be made. "

@@ -262,7 +262,9 @@ def queries_of(browser, path) -> int:
 def test_the_list_costs_the_same_at_10_and_at_20_operations(browse, manager, catalogue, settings):
     settings.EMAIL_IS_SET = True
     Heartbeat.objects.beat("worker", timezone.now())
-    BackupRun.objects.create(state=RunState.DONE, proof=BackupProof.RESTORED, file_name="a.hdbk", sha256="0" * 64, version="0.1.0")
+    BackupRun.objects.create(
+        state=RunState.DONE, proof=BackupProof.RESTORED, file_name="a.hdbk", sha256="0" * 64, version="0.1.0"
+    )
     browser = browse(manager)
     for number in range(10):
         work(full_name=f"Client {number}")

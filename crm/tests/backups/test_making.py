@@ -372,6 +372,19 @@ def test_a_missing_or_older_pg_dump_is_told_with_its_cure(folder, monkeypatch, v
     assert not folder.exists()
 
 
+@on_postgresql
+@pytest.mark.parametrize("content", ["#!/bin/sh\nexit 127", "no program"])
+def test_a_pg_dump_that_does_not_start_is_not_called_missing(tmp_path, monkeypatch, content):
+    tool = tmp_path / "bin" / "pg_dump"
+    tool.parent.mkdir()
+    tool.write_text(content)
+    tool.chmod(0o700)
+    monkeypatch.setenv("PATH", str(tool.parent))
+
+    with pytest.raises(BackupNotMade, match="does not start.*pg_dump --version"):
+        make()
+
+
 class Limited(io.FileIO):
     """A disk with room for so many bytes."""
 
