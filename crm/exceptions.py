@@ -290,6 +290,12 @@ class BackupsAmongFiles(BackupNotMade):
     )
 
 
+class NoPlaceForFile(CrmError):
+    message = _(
+        "A stored file of the backup could not be put in its place, so nothing was changed: %(path)s (%(why)s). Give that to the user of this program, or move it aside, then try again."
+    )
+
+
 class FileNotPlaced(CrmError):
     message = _(
         "The database is restored, but the file %(name)s could not be put in its place. See who may write into the folder of files: the next start of the worker and the next backup try again. Or restore once more."

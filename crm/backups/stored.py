@@ -3,6 +3,7 @@ its place when the database is committed. The database names that folder (`placi
 finished by whoever comes next, or taken away."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -10,7 +11,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from django.conf import settings
 from django.core.files import File
@@ -18,7 +19,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage, Storage
 
 from crm.backups.archive import Archive
-from crm.exceptions import FileNotPlaced, RestoreRuns
+from crm.exceptions import FileNotPlaced, NoPlaceForFile, RestoreRuns
 
 FOLDER = ".restoring-"
 SECTION = "files/"
@@ -100,6 +101,7 @@ class Staged:
     def __enter__(self) -> "Staged":
         try:
             for told in self._archive.manifest["files"]:
+                _refuse_no_place(self._storage, told["name"])
                 if not has(self._storage, told):
                     self._stage(told)
             if self._journal:
@@ -125,6 +127,20 @@ class Staged:
         what becomes of it."""
         self._is_handed_over = True
         return self._folder if self._journal else ""
+
+
+def _refuse_no_place(storage: Storage, name: str) -> None:
+    """After the commit it would be too late. Raises NoPlaceForFile."""
+    if not isinstance(storage, FileSystemStorage):
+        return
+    target = Path(storage.path(name))
+    folder = next(each for each in target.parents if os.path.lexists(each))
+    if target.is_dir():
+        raise NoPlaceForFile(path=target, why=os.strerror(errno.EISDIR))
+    if not folder.is_dir():
+        raise NoPlaceForFile(path=folder, why=os.strerror(errno.ENOTDIR))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise NoPlaceForFile(path=folder, why=os.strerror(errno.EACCES))
 
 
 def _prefix(database: str) -> str:

@@ -505,9 +505,21 @@ def test_staged_files_of_a_restore_that_fails_at_its_last_moment_go_at_once(arch
     assert not stored.left(storage)
 
 
+def in_the_way_of_a_move(storage, monkeypatch) -> Path:
+    """Somebody puts a folder there when all is staged."""
+    folder, hand_over = Path(storage.path("documents/b.txt")), stored.Staged.hand_over
+
+    def once(files):
+        monkeypatch.setattr(stored.Staged, "hand_over", hand_over)
+        folder.mkdir(parents=True)
+        return hand_over(files)
+
+    monkeypatch.setattr(stored.Staged, "hand_over", once)
+    return folder
+
+
 def test_a_file_that_cannot_be_placed_is_by_the_next_start(archive, target, storage, tmp_path, monkeypatch):
-    in_the_way = Path(storage.path("documents/b.txt"))
-    in_the_way.mkdir(parents=True)
+    in_the_way = in_the_way_of_a_move(storage, monkeypatch)
     fill(target, archive)
     with pytest.raises(FileNotPlaced, match=r"documents/b\.txt"):
         restore(archive, target, replace=True)
@@ -525,9 +537,8 @@ def test_a_file_that_cannot_be_placed_is_by_the_next_start(archive, target, stor
         assert server.execute("SELECT * FROM crm_stagedfiles").fetchall() == []
 
 
-def test_what_a_restore_could_not_place_keeps_no_other_one_back(archive, target, storage):
-    in_the_way = Path(storage.path("documents/b.txt"))
-    in_the_way.mkdir(parents=True)
+def test_what_a_restore_could_not_place_keeps_no_other_one_back(archive, target, storage, monkeypatch):
+    in_the_way = in_the_way_of_a_move(storage, monkeypatch)
     fill(target, archive)
     with pytest.raises(FileNotPlaced):
         restore(archive, target, replace=True)

@@ -2,7 +2,11 @@
 
 import contextlib
 import json
+import os
+import re
+import tempfile
 import threading
+from pathlib import Path
 
 import pytest
 from django.conf import settings
@@ -11,11 +15,12 @@ from django.core.files.storage import FileSystemStorage, InMemoryStorage
 
 from crm.backups import stored
 from crm.backups.archive import Writer, open_archive
-from crm.exceptions import BackupDamaged, FileNotPlaced, RestoreRuns
+from crm.exceptions import BackupDamaged, FileNotPlaced, NoPlaceForFile, RestoreRuns
 from crm.tests.backups import archives
 
 FILES = {"a/same.pdf": b"same", "a/other.pdf": b"as it was" * 1000, "new/deep/new.pdf": b"\x00new"}
 OWN = "office.sqlite3"
+NOBODY = 65534
 THERE = {"a/same.pdf": b"same", "a/other.pdf": b"as it is", "kept.pdf": b"kept"}
 
 
@@ -34,6 +39,21 @@ def archive(tmp_path):
         archives._finish(Writer(target, settings.BACKUP_KEYS[0]), FILES, b"", {})
     with open_archive(path, settings.BACKUP_KEYS) as found:
         yield found
+
+
+@pytest.fixture
+def as_nobody(archive):
+    """A folder of one who is not root, as whom the test goes on: root may write everywhere."""
+    with tempfile.TemporaryDirectory() as folder:
+        if os.getuid():
+            yield Path(folder)
+            return
+        os.chown(folder, NOBODY, -1)
+        os.setresuid(NOBODY, NOBODY, 0)
+        try:
+            yield Path(folder)
+        finally:
+            os.setresuid(0, 0, 0)
 
 
 def contents(storage, folder="") -> dict[str, bytes]:
@@ -85,6 +105,32 @@ def test_an_error_while_staging_leaves_everything_as_it_was(storage, archive):
     with pytest.raises(BackupDamaged), stored.Staged(archive, storage, OWN):
         pass
     assert contents(storage) == THERE
+
+
+def refuses(storage, archive, path) -> bool:
+    before = set(Path(storage.location).rglob("*"))
+    with pytest.raises(NoPlaceForFile, match=re.escape(f"{path} (")), stored.Staged(archive, storage, OWN):
+        pass
+    return set(Path(storage.location).rglob("*")) == before
+
+
+def test_a_file_that_has_no_place_is_refused_before_anything_is_changed(tmp_path, archive):
+    storage = FileSystemStorage(tmp_path / "files")
+    (tmp_path / "files/a/same.pdf").mkdir(parents=True)
+    assert refuses(storage, archive, tmp_path / "files/a/same.pdf")
+    (tmp_path / "files/a/same.pdf").rmdir()
+    (tmp_path / "files/new").write_bytes(b"no folder")
+    assert refuses(storage, archive, tmp_path / "files/new")
+    (tmp_path / "files/new").unlink()
+    (tmp_path / "files/new").symlink_to("gone")
+    assert refuses(storage, archive, tmp_path / "files/new")
+
+
+def test_a_folder_of_another_user_is_refused_before_anything_is_changed(tmp_path, archive, as_nobody):
+    folder = as_nobody / "files"
+    (folder / "a").mkdir(parents=True)
+    (folder / "a").chmod(0o500)
+    assert refuses(FileSystemStorage(folder), archive, folder / "a")
 
 
 def test_what_was_never_committed_is_taken_away_and_what_is_anothers_stays(storage, archive):
