@@ -67,7 +67,7 @@ class BackupRunAdmin(RunAdmin):
     list_before_template = "admin/crm/backups_above.html"
     search_fields = ("file_name",)
     fields = (
-        "of", "kind", "state_badge", "proven", "verify_message", "verify_took", "where", "offsite_message", "file_name",
+        "of", "kind", "state_badge", "proven", "verify_message", "verify_took", "where", "file_name",
         "size", "took", "rows", "files_total", "version", "engine", "sha256", "offsite_key", "offsite_etag",
         "offsite_at", "removed_at", "by", "message", "file",
     )  # fmt: skip
