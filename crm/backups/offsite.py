@@ -41,14 +41,18 @@ LEFT = datetime.timedelta(days=1)
 SILENT = _("did not answer in time")
 BROKEN_OFF = _("broke off in the middle")
 AWAY = _("cannot be reached: look at S3_ENDPOINT_URL and S3_REGION")
+NO_STORE = _(
+    "did not answer as S3-compatible stores do: look at S3_ENDPOINT_URL (the name of its host has no underscore)"
+)
 NO_BUCKET = _("has no such bucket: look at S3_BUCKET")
+NO_NAME = _("can have no bucket of such a name: look at S3_BUCKET")
+NO_REGION = _("can have no region of such a name: look at S3_REGION")
 REFUSED = _("refused (%(code)s): look at S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY and what they may do there")
 FAILED = _("failed (%(code)s)")
 NOT_THERE = _("has no file %(name)s")
 DIFFERENT = _("gave back something else than was sent; that copy was given up")
 SPOILT = _("holds something else under %(name)s than was sent there, or gave back something else: take another copy")
 TAKEN = _("has another office's %(name)s: give each office its own S3_PREFIX")
-NO_LIST = _("did not answer as S3-compatible stores do: look at S3_ENDPOINT_URL")
 EMPTY = _("holds no backup here: look at S3_BUCKET and S3_PREFIX")
 
 Progress = Callable[[int, int], object]
@@ -207,7 +211,7 @@ def listed() -> list[Copy]:
         pages = list(pages)
         # What is no answer at all must not say that nothing is there.
         if not all("KeyCount" in page or "Name" in page for page in pages):
-            raise OffsiteFailed(why=NO_LIST)
+            raise OffsiteFailed(why=NO_STORE)
         found = [
             Copy(each["Key"].removeprefix(key_of("")), each["Size"], each["ETag"].strip('"'), each["LastModified"])
             for page in pages
@@ -258,6 +262,9 @@ def _store(name: str = "") -> Iterator[Any]:
         raise OffsiteFailed(why=_answered(error.response, name)) from error
     except BotoCoreError as error:
         raise OffsiteFailed(why=_unanswered(error)) from error
+    # What boto does not tell itself: an address that it does not take, one that redirects, an answer without what S3 tells.
+    except (ValueError, KeyError, RecursionError) as error:
+        raise OffsiteFailed(why=NO_STORE) from error
 
 
 @functools.lru_cache(maxsize=1)
@@ -308,4 +315,8 @@ def _unanswered(error: Exception):
         return BROKEN_OFF
     if isinstance(error, exceptions.ConnectionError | exceptions.HTTPClientError):
         return AWAY
+    if isinstance(error, exceptions.InvalidRegionError):
+        return NO_REGION
+    if isinstance(error, exceptions.ParamValidationError):
+        return NO_NAME
     return FAILED % {"code": type(error).__name__}

@@ -15,7 +15,8 @@ class Door(ThreadingHTTPServer):
     """Hands requests on to `behind`, (host, port). `fault(method, path)` names what happens to one instead: a status (`403`),
     `silent` (no answer until the end of the test), `cut` (the connection is closed when half of the request is there), `half`
     (half of the answer's bytes, then the connection is closed), `short` (half of them, called all), `slow` (a byte at a time),
-    `changed` (the last byte is another), `empty` (nothing, called all), `renamed` (another ETag), or nothing."""
+    `changed` (the last byte is another), `empty` (nothing, called all), `renamed` (another ETag),
+    `moved` or `blank` (as no store answers), or nothing."""
 
     daemon_threads = True
 
@@ -48,6 +49,8 @@ class Handler(BaseHTTPRequestHandler):
         elif fault == "silent":
             self.server.is_over.wait()
             self.close_connection = True
+        elif fault in ("moved", "blank"):
+            self.be_no_store(301 if fault == "moved" else 200)
         elif fault.isdigit():
             self.refuse(int(fault))
         else:
@@ -57,6 +60,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *args):
         pass
+
+    def be_no_store(self, status: int):
+        self.send_response(status)
+        self.send_header("Location", "https://127.0.0.1:1/")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
     def refuse(self, status: int):
         code = "AccessDenied" if status == 403 else "InternalError"

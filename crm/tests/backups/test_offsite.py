@@ -4,6 +4,7 @@ import datetime
 import hashlib
 import os
 import random
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -289,12 +290,21 @@ def _begun() -> list[str]:
         ({"S3_BUCKET": "another-bucket"}, "S3_BUCKET"),
         ({"S3_ENDPOINT_URL": "http://127.0.0.1:1"}, "cannot be reached"),
         ({"S3_ENDPOINT_URL": "http://nowhere.invalid"}, "cannot be reached"),
+        ({"S3_ENDPOINT_URL": "http://my_minio:9000"}, "S3_ENDPOINT_URL .*no underscore"),
+        ({"S3_BUCKET": "office/prague"}, "S3_BUCKET"),
+        ({"S3_REGION": "eu central 1"}, "S3_REGION"),
     ],
 )
 def test_what_is_set_wrong_is_named(store, tmp_path, settings, changes, words):
     for name, value in changes.items():
         setattr(settings, name, value)
-    assert words in put_fails(made(tmp_path))
+    assert re.search(words, put_fails(made(tmp_path)))
+
+
+@pytest.mark.parametrize("fault", ["moved", "blank"])
+def test_what_answers_as_no_store_does_names_the_address(store, file, fault):
+    store.fault = lambda method, path: fault
+    assert "S3_ENDPOINT_URL" in put_fails(file)
 
 
 @pytest.mark.parametrize(
