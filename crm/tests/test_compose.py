@@ -112,14 +112,14 @@ def test_images_are_pinned(services):
         assert re.search(r":\d+\.\d+", services[name]["image"]), name
 
 
-def test_commands_are_lines_of_the_procfile(services, tmp_path):
+def test_commands_are_lines_of_the_procfile_or_of_manage_py(services, tmp_path):
     (tmp_path / "sed").symlink_to(shutil.which("sed"))
     for name in ("python", "uvicorn"):
         (tmp_path / name).write_text('#!/bin/sh\necho "${0##*/} $*"\n')
         (tmp_path / name).chmod(0o755)
 
-    def start(name):
-        command = ["/bin/sh", "compose/start", name]
+    def start(*arguments):
+        command = ["/bin/sh", "compose/start", *arguments]
         return subprocess.run(
             command, cwd=ROOT, env={"PATH": str(tmp_path), "PORT": "8000"}, capture_output=True, text=True, check=False
         )
@@ -129,7 +129,7 @@ def test_commands_are_lines_of_the_procfile(services, tmp_path):
         "uvicorn project.asgi:application --host 0.0.0.0 --port 8000"
     )
     assert start(services["worker"]["command"]).stdout == "python manage.py worker\n"
-    assert start("wrong").returncode == 64
+    assert start("restore", "a b.hdbk", "--yes").stdout == "python manage.py restore a b.hdbk --yes\n"
 
 
 # --- .env.example ---
