@@ -49,8 +49,9 @@ def finding(now: datetime.datetime, *, without: Collection[int] = ()) -> Finding
     """Fresh and verified, or the first thing that is not. One query where all is well: every page asks. What is of the time to
     come (a clock was wrong) says nothing, nor does another office's copy, nor a run of `without`."""
     past = Q(created_at__lte=now)
-    kept = past & IS_OURS & Q(state=RunState.DONE, removed_at=None) & ~Q(pk__in=without)
-    told = BackupRun.objects.order_by().aggregate(
+    kept = past & IS_OURS & Q(state=RunState.DONE) & ~Q(pk__in=without)
+    runs = BackupRun.objects.filter(removed_at=None).order_by()
+    told = runs.aggregate(
         newest=Max("created_at", filter=kept & ~Q(proof=BackupProof.BAD)),
         proven=Max("created_at", filter=kept & Q(proof=BackupProof.RESTORED)),
         bad=Max("created_at", filter=kept & Q(proof=BackupProof.BAD)),

@@ -68,7 +68,11 @@ class BackupRun(Run):
         constraints = [
             models.UniqueConstraint(fields=["file_name"], condition=~Q(file_name=""), name="backup_run_file_unique")
         ]
-        indexes = [models.Index(fields=["-created_at"], name="backup_run_newest")]
+        indexes = [
+            models.Index(fields=["-created_at"], name="backup_run_newest"),
+            # Those that are gone are many, and every page asks about the others.
+            models.Index(fields=["created_at"], name="backup_run_kept", condition=Q(removed_at=None)),
+        ]
 
     def __str__(self) -> str:
         return self.file_name or super().__str__()
