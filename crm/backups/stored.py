@@ -18,6 +18,7 @@ from django.core.files import File
 from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage, Storage
 
+from crm.backups import shelf
 from crm.backups.archive import Archive
 from crm.exceptions import FileNotPlaced, NoPlaceForFile, RestoreRuns
 
@@ -47,9 +48,16 @@ def alone(storage: Storage, *, patience_s: float = 0.0) -> Iterator[None]:
     """One restore at a time, or one that finishes what a killed one left, and no backup meanwhile. Raises RestoreRuns."""
     if isinstance(storage, FileSystemStorage):
         with contextlib.suppress(OSError):  # such as of a disk that is read only, where nothing is restored either
-            os.makedirs(storage.location, settings.FILE_UPLOAD_DIRECTORY_PERMISSIONS, exist_ok=True)
+            _make_folder(storage.location)
     with _locked(storage, fcntl.LOCK_EX, patience_s):
         yield
+
+
+def _make_folder(path: str) -> None:
+    missing = [each for each in (Path(path), *Path(path).parents) if not each.exists()]
+    os.makedirs(path, settings.FILE_UPLOAD_DIRECTORY_PERMISSIONS, exist_ok=True)
+    for each in reversed(missing):
+        shelf.give_to_owner_of_folder(each)
 
 
 @contextlib.contextmanager
@@ -105,8 +113,7 @@ class Staged:
                 if not has(self._storage, told):
                     self._stage(told)
             if self._journal:
-                content = ContentFile(json.dumps(self._journal).encode())
-                self._storage.save(f"{self._folder}/{JOURNAL}", content)
+                self._save(JOURNAL, ContentFile(json.dumps(self._journal).encode()))
                 os.sync()
         except BaseException:
             remove(self._storage, self._folder)
@@ -119,8 +126,15 @@ class Staged:
 
     def _stage(self, told: dict) -> None:
         with self._archive.section(f"{SECTION}{told['name']}") as content:
-            staged = self._storage.save(f"{self._folder}/{len(self._journal)}", File(content))
+            staged = self._save(str(len(self._journal)), File(content))
         self._journal.append({"staged": staged, "name": told["name"], "size": told["size"]})
+
+    def _save(self, name: str, content: File) -> str:
+        saved = self._storage.save(f"{self._folder}/{name}", content)
+        if isinstance(self._storage, FileSystemStorage):
+            for path in (self._folder, saved):
+                shelf.give_to_owner_of_folder(self._storage.path(path))
+        return saved
 
     def hand_over(self) -> str:
         """The folder's name, for the database to commit; empty where nothing is to be placed. From here on the database says
@@ -207,7 +221,7 @@ def _move(storage: Storage, told: dict) -> None:
         raise FileNotPlaced(name=name)
     if isinstance(storage, FileSystemStorage):
         target = storage.path(name)
-        os.makedirs(os.path.dirname(target), settings.FILE_UPLOAD_DIRECTORY_PERMISSIONS, exist_ok=True)
+        _make_folder(os.path.dirname(target))
         os.replace(storage.path(staged), target)
         return
     storage.delete(name)

@@ -2,6 +2,7 @@
 
 import datetime
 import hashlib
+import os
 import random
 from pathlib import Path
 
@@ -66,6 +67,13 @@ def test_the_newest_copy_comes_into_the_folder_of_backups(kept, folder):
     assert path == folder / NEWEST
     assert path.read_bytes() == content(NEWEST)
     assert names(folder) == [NEWEST]
+
+
+def test_what_root_fetches_belongs_to_whom_the_folder_belongs(kept, folder):
+    owner = os.getuid() or 65534
+    folder.mkdir()
+    os.chown(folder, owner, -1)
+    assert fetching.newest(quiet, NOW).stat().st_uid == owner
 
 
 def test_what_a_restore_has_saved_is_not_the_newest_but_tells_of_erasures(kept, folder, tmp_path):

@@ -87,6 +87,19 @@ def test_files_are_where_they_were_and_others_stay(storage, archive):
     assert not stored.left(storage)
 
 
+def test_what_root_restores_belongs_to_whom_the_folder_belongs(tmp_path, archive):
+    owner = os.getuid() or NOBODY
+    os.chown(tmp_path, owner, -1)
+    storage = FileSystemStorage(tmp_path / "files")
+    with stored.alone(storage):
+        folder = staged(storage, archive)
+        assert {path.stat().st_uid for path in (tmp_path / "files").rglob("*")} == {owner}
+        stored.place(storage, folder)
+    made = [tmp_path / "files", *(tmp_path / "files").rglob("*")]
+    assert {path.stat().st_uid for path in made} == {owner}
+    assert {name: content for name, content in contents(storage).items() if name in FILES} == FILES
+
+
 def test_where_all_files_are_there_nothing_is_staged(storage, archive):
     placed(storage, archive)
     assert staged(storage, archive) == ""
