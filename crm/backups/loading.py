@@ -120,7 +120,8 @@ def restore(*, say, go, file: str, ledgers: list[str], saved: dict | None) -> No
 def settle(*, say, go) -> None:
     """What became of the files of a restore into this database: those that it names are to be placed, and then forgotten."""
     say(named=placing.named())
-    placing.forget(go() or [])
+    if placed := go():  # else there may be no database
+        placing.forget(placed)
     connection.close()  # with what SQLite keeps beside the file
     say(done=True)
 

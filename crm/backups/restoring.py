@@ -219,7 +219,7 @@ class InTransaction:
 
 @dataclass(frozen=True)
 class Beside:
-    """SQLite: a new file, renamed at the end. `old` is None where the target is not there yet."""
+    """SQLite: a new file, which gets the target's name at the end. `old` is None where the target is not there yet."""
 
     url: str
     new: Path
@@ -237,12 +237,13 @@ class Beside:
         if self.old:
             self.old.replace_by(self.new)
         else:
+            _refuse_logs_of_nobody(self.target)
             sqlite.put(self.new, self.target)
 
 
 @contextlib.contextmanager
 def _place(there: dict, url: str) -> Iterator[InTransaction | Beside]:
-    """Raises TargetInUse."""
+    """Raises TargetInUse, TargetNotEmpty."""
     if there["engine"] != "sqlite":
         yield InTransaction(url)
         return
@@ -255,6 +256,8 @@ def _place(there: dict, url: str) -> Iterator[InTransaction | Beside]:
         old = stack.enter_context(sqlite.alone(target)) if target.exists() else None
         if old and not there["tables"]:
             old.remember()
+            if old.tables():
+                raise TargetNotEmpty()
         yield Beside(f"sqlite:////{str(new.absolute()).lstrip('/')}", new, target, old)
 
 

@@ -17,7 +17,7 @@ from django.db import connection
 from django.utils.translation import gettext as _
 
 from crm.backups import room, shelf
-from crm.exceptions import DumpFailed, LoadFailed, TargetInUse
+from crm.exceptions import DumpFailed, LoadFailed, TargetInUse, TargetNotEmpty
 
 BLOCK = 1 << 20
 ROWS = 1_000
@@ -197,7 +197,7 @@ class Alone:
             raise TargetInUse(why=_("it was written to since its safety backup"))
         self.be_alone()
         self._own.execute("BEGIN EXCLUSIVE")
-        put(new, self.path)
+        put(new, self.path, over=True)
 
 
 def leftovers(target: Path) -> list[Path]:
@@ -205,18 +205,30 @@ def leftovers(target: Path) -> list[Path]:
     return list(target.parent.glob(f"{glob.escape(target.name)}{LEFT}*"))
 
 
-def put(new: Path, target: Path) -> None:
-    """`new` is a database that nobody has open."""
+def put(new: Path, target: Path, *, over: bool = False) -> None:
+    """`new` is a database that nobody has open. Raises TargetNotEmpty where something has come to stand in the target's place
+    and it is not to go `over` that."""
     with room.told(target.parent):
         with contextlib.closing(opened(new)) as own:
             own.execute("PRAGMA journal_mode=DELETE").fetchall()
-        if target.exists():
+        if over:
             shutil.copymode(target, new)
             with contextlib.suppress(PermissionError):  # not root: then whoever restores is whose it is
                 os.chown(new, target.stat().st_uid, target.stat().st_gid)
         sync(new)
-        new.replace(target)
+        if over:
+            new.replace(target)
+        else:
+            _link(new, target)
     sync(target.parent)
+
+
+def _link(new: Path, target: Path) -> None:
+    try:
+        os.link(new, target)
+    except FileExistsError as error:
+        raise TargetNotEmpty() from error
+    new.unlink()
 
 
 def sync(path: Path) -> None:

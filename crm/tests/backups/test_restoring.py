@@ -253,6 +253,36 @@ def test_a_full_target_is_refused_and_left(archive, target):
         restore(archive, target)
 
 
+@pytest.mark.parametrize("step", ["Verifying", "Loading"])
+@pytest.mark.parametrize("replace", [False, True])
+def test_an_office_that_comes_into_being_meanwhile_is_left(archive, target, storage, step, replace):
+    def somebody_starts_one(said: str) -> None:
+        if said.startswith(step):
+            fill(target, archive)
+            with contextlib.closing(_session(target)) as server:
+                server.execute(CHANGE)
+                server.commit()
+
+    with pytest.raises(TargetNotEmpty):
+        restoring.restore(archive, to=target.owner_url, replace=replace, progress=somebody_starts_one)
+    with contextlib.closing(_session(target)) as server:
+        assert server.execute("SELECT 1 FROM crm_lender WHERE name = 'written since'").fetchall()
+    assert stored_files(storage) == {}
+
+
+@on_sqlite
+def test_the_log_of_an_office_that_came_and_went_meanwhile_is_not_given_to_the_new_one(archive, target):
+    log = Path(f"{target.file}-wal")
+
+    def somebody_dies(said: str) -> None:
+        if said.startswith("Loading"):
+            log.write_bytes(b"what was written last")
+
+    with pytest.raises(TargetInUse, match="own.sqlite3-wal"):
+        restoring.restore(archive, to=target.owner_url, replace=False, progress=somebody_dies)
+    assert not target.file.exists()
+
+
 @pytest.mark.parametrize("replace", [False, True])
 def test_files_that_no_safety_backup_would_hold_are_never_written_over(archive, target, storage, replace):
     storage.save("documents/a.pdf", ContentFile(b"newer"))
