@@ -299,6 +299,8 @@ def _answered(response: dict, name: str):
         return NO_BUCKET
     if status == 404 and name:
         return NOT_THERE % {"name": name}
+    if 300 <= status < 400:
+        return NO_STORE
     words = {"code": " ".join(filter(None, [str(status or ""), *re.findall(r"^[A-Za-z]{1,40}$", code)]))}
     return (REFUSED if status in (401, 403) else FAILED) % words
 

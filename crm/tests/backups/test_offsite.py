@@ -301,7 +301,7 @@ def test_what_is_set_wrong_is_named(store, tmp_path, settings, changes, words):
     assert re.search(words, put_fails(made(tmp_path)))
 
 
-@pytest.mark.parametrize("fault", ["moved", "blank"])
+@pytest.mark.parametrize("fault", ["moved", "308", "blank"])
 def test_what_answers_as_no_store_does_names_the_address(store, file, fault):
     store.fault = lambda method, path: fault
     assert "S3_ENDPOINT_URL" in put_fails(file)
