@@ -24,6 +24,9 @@ from crm.exceptions import (
 
 MEGABYTE = 1024 * 1024
 Say = Callable[[str], object]
+PASSED_OVER = gettext_lazy(
+    "%(name)s is passed over: its name is of the time to come, by the clock of this machine and by that of the store. To take it all the same: manage.py restore %(name)s"
+)
 LESS_KNOWN = gettext_lazy("Who was erased since, as far as only %(name)s knows it, is not erased again: %(why)s")
 
 
@@ -39,9 +42,12 @@ def copies() -> list[offsite.Copy]:
 
 def newest(say: Say, now: datetime.datetime) -> Path:
     """But for what a restore has saved before it replaced it, and for the time to come (a clock was wrong), while there is
-    another. Raises as `copies`, NoRoomForBackup, BackupFolderUnusable."""
+    another; that is said. Raises as `copies`, NoRoomForBackup, BackupFolderUnusable."""
     known = copies()
     past = _past(known, now)
+    for copy in known:
+        if copy not in past:
+            say(PASSED_OVER % {"name": copy.name})
     of_work = [copy for copy in past if shelf.told_by(Path(copy.name)).kind != BackupKind.SAFETY]
     return _fetch((of_work or past)[-1], known, say, now)
 
@@ -63,8 +69,8 @@ def named(file: Path, say: Say, now: datetime.datetime) -> Path:
 
 
 def _past(known: list[offsite.Copy], now: datetime.datetime) -> list[offsite.Copy]:
-    """All, where all are of the time to come."""
-    return [copy for copy in known if shelf.told_by(Path(copy.name)).at <= now] or known
+    """Also by the store's clock, where ours is behind. All, where all are of the time to come."""
+    return [copy for copy in known if shelf.told_by(Path(copy.name)).at <= max(now, copy.at)] or known
 
 
 def _fetch(copy: offsite.Copy, known: list[offsite.Copy], say: Say, now: datetime.datetime) -> Path:

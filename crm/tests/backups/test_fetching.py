@@ -20,6 +20,7 @@ OLDER = "hypodesk-20261120T020000Z-weekly.hdbk"
 BETWEEN = "hypodesk-20261120T030000Z-nightly.hdbk"
 NEWEST = "hypodesk-20261121T020000Z-nightly.hdbk"
 SAVED = "hypodesk-20261121T070000Z-safety.hdbk"
+LONG_AGO, DAYS_LATER = "hypodesk-20200101T020000Z-nightly.hdbk", "hypodesk-20200104T020000Z-nightly.hdbk"
 TO_COME = "hypodesk-20361121T020000Z-nightly.hdbk"
 NOW = datetime.datetime(2026, 11, 21, 12, tzinfo=datetime.UTC)
 
@@ -90,9 +91,20 @@ def test_an_older_copy_comes_with_the_newest_which_knows_who_was_erased_since(ke
 
 def test_one_of_the_time_to_come_is_not_the_newest_while_there_is_another(kept, folder, tmp_path):
     """A clock was wrong. Who had been erased when it was made is asked all the same."""
+    said = []
     send(tmp_path, TO_COME)
-    assert fetching.newest(quiet, NOW).name == NEWEST
+    assert fetching.newest(said.append, NOW).name == NEWEST
     assert names(folder) == [NEWEST, TO_COME]
+    assert [f"restore {TO_COME}" in step for step in said if "passed over" in step] == [True]
+
+
+def test_one_that_the_store_got_after_its_own_time_is_not_of_the_time_to_come(store, folder, tmp_path):
+    """The clock of this machine is behind."""
+    said, day = [], datetime.datetime(2020, 1, 2, tzinfo=datetime.UTC)
+    for name in (LONG_AGO, DAYS_LATER):
+        send(tmp_path, name)
+    assert fetching.newest(said.append, day).name == DAYS_LATER
+    assert not [step for step in said if "passed over" in step]
 
 
 def test_one_of_the_time_to_come_hides_no_other_that_knows_who_was_erased_since(kept, folder, tmp_path):
