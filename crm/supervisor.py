@@ -78,7 +78,7 @@ class Supervisor:
         signal.set_wakeup_fd(wakeup.fileno())
         threading.Thread(target=self._end_in_time, args=(asked,), name="end", daemon=True).start()
         _asking_database(placing.finish_at_start)
-        _asking_database(schedules.sync)
+        has_calendar = _asking_database(schedules.sync)
         if self.signals:
             return 0
         for cluster in self.clusters:
@@ -89,6 +89,7 @@ class Supervisor:
             is_time = time.monotonic() - self.asked_at >= BEAT_EVERY_S
             if is_time:
                 self.asked_at = time.monotonic()
+                has_calendar = has_calendar or _asking_database(schedules.sync)
             for cluster in self.clusters:
                 if not self.signals and (why := cluster.trouble(ask=is_time)):
                     self._restart(cluster, why)

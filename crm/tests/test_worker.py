@@ -10,9 +10,9 @@ import pytest
 from django.conf import settings
 from django.db import connection, transaction
 
-from crm import supervisor
+from crm import schedules, supervisor
 from crm.faults.desk import Desk, children, main_of
-from crm.models import Heartbeat, JobRun
+from crm.models import Heartbeat, JobRun, JobSchedule
 from crm.tests.processes import Program, bare_environment, wait_until
 from project.env import ROOT
 
@@ -140,6 +140,22 @@ def test_a_locked_database_does_not_hold_the_stop_of_a_worker_that_starts(desk):
             wait_until(lambda: threads(worker) > 1 and is_waited_for("crm_jobschedule"), within_s=60)
             worker.process.terminate()
             worker.wait_for_end(within_s=STOPS_S)
+
+
+def test_a_worker_that_started_without_its_tables_has_its_calendar_when_they_are_there(desk, start):
+    JobSchedule.objects.all().delete()
+    rename("crm_jobschedule", "crm_jobschedule_away")
+    try:
+        worker = start()
+        worker.wait_for("cannot ask the database")
+    finally:
+        rename("crm_jobschedule_away", "crm_jobschedule")
+    assert wait_until(lambda: JobSchedule.objects.count() == len(schedules.wanted()), within_s=60), worker.output
+
+
+def rename(table: str, name: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {table} RENAME TO {name}")
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite's lock lets a supervisor read; .ci/run has both")
