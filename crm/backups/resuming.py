@@ -4,11 +4,13 @@ all that since the backup was made, nobody here knows; a person decides what is 
 import datetime
 
 from django.contrib.sessions.models import Session
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django_q.models import OrmQ
 
 from crm.choices import MessageState, RunState, Source, Withheld
-from crm.models import Heartbeat, JobRun, JobSchedule, MessageLog, Notice, operation
+from crm.exports import regular
+from crm.models import ExportSchedule, Heartbeat, JobRun, JobSchedule, MessageLog, Notice, operation
 
 
 def resume(now: datetime.datetime) -> dict[str, int]:
@@ -16,6 +18,7 @@ def resume(now: datetime.datetime) -> dict[str, int]:
     missed, but for deadlines, which the next morning's mail tells back to the last one that it knows of."""
     with operation(Source.COMMAND, reason=_("Put back from a backup.")):
         JobSchedule.objects.update(since=now)
+        ExportSchedule.objects.update(since=_first_day_to_export(now))
     OrmQ.objects.all().delete()
     Heartbeat.objects.all().delete()
     _let_inboxes_have_what_no_mail_told()
@@ -30,6 +33,12 @@ def resume(now: datetime.datetime) -> dict[str, int]:
             state=MessageState.WITHHELD, error=Withheld.PUT_BACK, next_try_at=None, updated_at=now
         ),
     }
+
+
+def _first_day_to_export(now: datetime.datetime) -> datetime.date:
+    """Whose hour is still to come."""
+    local = timezone.localtime(now)
+    return local.date() + datetime.timedelta(days=1 if local.time() >= regular.FROM else 0)
 
 
 def _let_inboxes_have_what_no_mail_told() -> None:

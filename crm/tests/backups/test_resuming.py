@@ -11,8 +11,19 @@ from django_q.models import OrmQ
 from crm import jobs, outbox, schedules
 from crm.backups import resuming
 from crm.choices import ImportState, MessageState, NoticeKind, RunState
+from crm.exports import regular
 from crm.imports import runs
-from crm.models import Heartbeat, ImportRun, JobRun, JobSchedule, MessageLog, Notice
+from crm.models import (
+    ExportPreset,
+    ExportRun,
+    ExportSchedule,
+    Heartbeat,
+    ImportRun,
+    JobRun,
+    JobSchedule,
+    MessageLog,
+    Notice,
+)
 from crm.notices import mails
 from crm.tests import factories
 
@@ -60,6 +71,19 @@ def test_the_next_morning_is_run_once():
     schedules.tick(morning)
     assert JobRun.objects.get(name="send_deadlines").slot == "2026-03-05"
     assert not JobRun.objects.filter(state=RunState.MISSED).exists()
+
+
+@pytest.mark.parametrize(("hour", "of_today"), [(5, ["2026-03-04"]), (10, [])])
+def test_no_regular_export_since_the_backup_is_made_and_the_next_one_once(manager, hour, of_today):
+    preset = ExportPreset.objects.create(user=manager, name="Weekly list", model="client", columns=["full_name"])
+    for day in (1, 3):
+        ExportSchedule.objects.create(user=manager, preset=preset, day=day, since=datetime.date(2026, 2, 1))
+    today = timezone.localtime(NOW)
+    resuming.resume(today.replace(hour=hour))
+    regular.send(today)
+    regular.send(today + 7 * DAY - MINUTE)
+    slots = ExportRun.objects.order_by("slot").values_list("slot", flat=True)
+    assert list(slots) == [*of_today, "2026-03-09", "2026-03-11"]
 
 
 def test_what_had_not_ended_ends_and_is_not_begun_again(manager):
