@@ -48,6 +48,7 @@ def broken_store(desk: Desk, rounds: int) -> Found:
             those.wrong += found
             seen[_told(those)] += 1
             those.go_on()
+            those.office.run("prune_backups")  # as the next night does, of what the store did not let go
             more = those.look(before)
             doubled += max(more, 0)
             lost += max(-more, 0)
