@@ -54,7 +54,7 @@ class Restored:
 
 
 def restore(
-    path: Path, *, to: str = "", replace: bool, progress: Callable[[str], object] = lambda step: None
+    path: Path, *, to: str | None = None, replace: bool, progress: Callable[[str], object] = lambda step: None
 ) -> Restored:
     """`to` is another database than DATABASE_URL's; `replace` says that whatever is in it may go, after a safety backup.
     `progress` hears what is done next. Raises a CrmError, and then nothing has changed."""

@@ -6,6 +6,7 @@ from django.conf import settings
 from django.core.files.storage import default_storage
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from crm.backups import fetching, restoring, room
 from crm.exceptions import CrmError
@@ -22,7 +23,7 @@ class Command(BaseCommand):
         which.add_argument("file", type=Path, nargs="?", help="a file, or the name of a copy in the off-site store")
         which.add_argument("--latest", action="store_true", help="the newest copy in the off-site store")
         which.add_argument("--list", action="store_true", help="what the off-site store holds; nothing is restored")
-        parser.add_argument("--to", default="", metavar="DATABASE_URL", help="another database")
+        parser.add_argument("--to", metavar="DATABASE_URL", help="another database")
         parser.add_argument(
             "--yes",
             action="store_true",
@@ -30,6 +31,8 @@ class Command(BaseCommand):
         )
 
     def handle(self, *, file, latest, to, yes, **options):
+        if to is not None and not to.strip():
+            raise CommandError(_("--to names no database. Without it the backup goes into that of DATABASE_URL."))
         try:
             if options["list"]:
                 return self.tell(fetching.copies())

@@ -19,6 +19,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage
+from django.core.management import CommandError, call_command
 
 from crm import privacy, schedules
 from crm.backups import apart, loading, offsite, postgresql, restoring, sqlite, stored
@@ -193,6 +194,12 @@ def test_a_damaged_backup_is_refused_before_the_target_is_touched(archive, targe
 
 
 # --- Into an empty one, and over a full one ---
+
+
+@pytest.mark.parametrize("to", ["", " "])
+def test_an_address_that_is_empty_is_not_the_living_office(archive, to):
+    with pytest.raises(CommandError, match="--to names no database"):
+        call_command("restore", str(archive), "--to", to, "--yes")
 
 
 def test_an_empty_target_becomes_the_office_with_its_files_and_can_go_on(archive, target, storage):
