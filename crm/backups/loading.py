@@ -19,12 +19,14 @@ from crm.audit import sealing, verifying
 from crm.backups import keeping, making, placing, postgresql, resuming, sqlite
 from crm.backups.archive import Archive, open_archive
 from crm.choices import BackupKind
-from crm.encryption import Unreadable, decrypt_texts, encrypted_names
+from crm.encryption import Unreadable, decrypt_texts, encrypted_names, fingerprint
 from crm.exceptions import (
+    AuditKeyMissing,
     AuditNotWhole,
     BackupDiffers,
     KeyMissing,
     RestoreFailed,
+    SealBroken,
     TargetDamaged,
     TargetInUse,
     TargetNotEmpty,
@@ -105,7 +107,7 @@ def restore(*, say, go, file: str, ledgers: list[str], saved: dict | None) -> No
             _make_room(saved)
         _fill(archive)
         told = _bring_up(archive.manifest)
-        told |= _replay(ledgers)
+        told |= _replay(ledgers, archive.name)
         told["changed"] = _changed(archive.manifest["tables"], told)
         told |= _open()
         keeping.note_restored(Path(file), timezone.now())
@@ -232,11 +234,24 @@ def _bring_up(manifest: dict) -> dict:
     }
 
 
-def _replay(ledgers: list[str]) -> dict:
-    """The backup's own lines too, which it may be older than."""
+def _replay(ledgers: list[str], name: str) -> dict:
+    """The backup's own lines too, which it may be older than. Raises KeyMissing where who is to be erased stands in seals whose
+    keys are not here; else that is only told."""
+    unknown = _unknown_seals()
     lines = [*privacy.ledger(), *(line for text in ledgers for line in privacy.read(text.encode()))]
-    done = privacy.replay(dict.fromkeys(lines), timezone.now())
-    return {"erased": len(done.erased), "restricted": len(done.restricted)}
+    try:
+        done = privacy.replay(dict.fromkeys(lines), timezone.now())
+    except (AuditKeyMissing, SealBroken) as error:
+        if unknown:
+            raise KeyMissing(file=name, fingerprint=", ".join(unknown), name="AUDIT_KEY") from error
+        raise
+    return {"erased": len(done.erased), "restricted": len(done.restricted), "unknown_seals": unknown}
+
+
+def _unknown_seals() -> list[str]:
+    """The keys, by fingerprint, of seals that AUDIT_KEY does not hold."""
+    made = AuditSeal.objects.order_by().values_list("key_fingerprint", flat=True).distinct()
+    return sorted(set(made) - {fingerprint(key) for key in settings.AUDIT_KEYS})
 
 
 def _changed(before: dict, told: dict) -> dict[str, list]:

@@ -36,15 +36,16 @@ ENGINES = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}
 
 @dataclass(frozen=True)
 class Restored:
-    """`changed` are counts of rows, before and after, where migrations or erasures have changed them; `added` are rows of the
-    catalogue that it lacked, and then what `resuming` has put to rest; `saved_in` is the safety backup of what was
-    replaced."""
+    """`unknown_seals` are keys, by fingerprint, that AUDIT_KEY does not hold; `changed` counts of rows, before and after, where
+    migrations or erasures have changed them; `added` rows of the catalogue that it lacked, and then what `resuming` has put to
+    rest; `saved_in` is the safety backup of what was replaced."""
 
     manifest: dict
     files: int
     migrated: list[str]
     erased: int
     restricted: int
+    unknown_seals: list[str]
     changed: dict[str, list]
     added: int
     logged_out: int

@@ -65,6 +65,11 @@ class Command(BaseCommand):
             f"put to rest: {done.logged_out} logins, {done.ended} runs of jobs that had not ended, {done.withheld} messages "
             "that waited (they may have left since; Messages sends one again)"
         )
+        if done.unknown_seals:
+            self.stdout.write(
+                f"The history is sealed with the key {', '.join(done.unknown_seals)}, which AUDIT_KEY does not hold. Set it "
+                "before web and worker start: else the history goes on under another key, and verify_audit finds it not whole."
+            )
         if done.saved_in:
             self.stdout.write(f"what was there before is in {done.saved_in}")
         self.stdout.write("Start web and worker. Who may log in, and by which password, is as it was then.")

@@ -25,6 +25,7 @@ from crm import privacy, schedules
 from crm.backups import apart, loading, offsite, postgresql, restoring, sqlite, stored
 from crm.backups.archive import open_archive
 from crm.choices import Language, MessageKind
+from crm.encryption import fingerprint
 from crm.exceptions import (
     BackupDamaged,
     BackupDiffers,
@@ -44,7 +45,7 @@ from crm.exceptions import (
 )
 from crm.models import Erasure
 from crm.tests.backups import archives
-from crm.tests.backups.conftest import FILES
+from crm.tests.backups.conftest import AUDIT_KEY, FILES
 from crm.tests.processes import Program
 from crm.tests.raw import IS_POSTGRES, Database
 
@@ -635,6 +636,22 @@ def test_who_was_erased_is_erased_again_from_one_of_the_time_to_come_too(archive
 
     assert restore(_later(archive, tmp_path / "to-come.hdbk", 3650), target, replace=True).erased == 1
     assert erased_in(target)
+
+
+@pytest.mark.parametrize("key", ["", "another key of the seals, 0123456789"])
+def test_seals_whose_key_is_not_here_are_told_and_refused_where_somebody_is_to_be_erased(
+    archive, target, backups, monkeypatch, key
+):
+    monkeypatch.setenv("AUDIT_KEY", key)
+    assert restore(archive, target).unknown_seals == [fingerprint(AUDIT_KEY)]
+    with contextlib.closing(_session(target)) as server:
+        server.execute(ERASED)
+        server.commit()
+    with kept_as_it_is(target), pytest.raises(KeyMissing, match=f"{fingerprint(AUDIT_KEY)}, which AUDIT_KEY"):
+        restore(archive, target, replace=True)
+    monkeypatch.setenv("AUDIT_KEY", ",".join(filter(None, [key, AUDIT_KEY])))
+    done = restore(archive, target, replace=True)
+    assert (done.erased, done.unknown_seals) == (1, [])
 
 
 @pytest.mark.django_db(transaction=True)
