@@ -90,6 +90,10 @@ def _locked(path: Path, flags: int) -> Iterator[None]:
 def _on_our_server() -> Iterator[Place | None]:
     with postgresql.connected() as own:
         cursor = own.cursor()
+        # The role's, of which making a database may take longer, and waiting for the trial does.
+        cursor.execute(
+            "SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('statement_timeout', 'idle_session_timeout')"
+        )
         cursor.execute(
             "SELECT rolcreatedb OR rolsuper, has_database_privilege(current_database(), 'CREATE') "
             "FROM pg_roles WHERE rolname = current_user"

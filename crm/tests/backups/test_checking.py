@@ -158,6 +158,23 @@ def test_a_role_without_the_right_to_make_databases_gets_a_schema_or_digests_onl
 
 
 @on_postgresql
+def test_a_role_whose_statements_and_sessions_may_not_last_has_its_trial_all_the_same(archive, monkeypatch):
+    connected = postgresql.connected
+
+    def limited():
+        own = connected()
+        own.execute("SET statement_timeout = 20")
+        own.execute("SET idle_session_timeout = 300")
+        return own
+
+    with monkeypatch.context() as patch:
+        patch.setattr(postgresql, "connected", limited)
+        found = checking.verify(archive, restore=True)
+    assert (found.proof, found.warnings) == (BackupProof.RESTORED, [])
+    assert not left()
+
+
+@on_postgresql
 def test_another_database_may_be_named_for_it_and_keeps_what_it_has(archive, target, monkeypatch):
     with contextlib.closing(target.connect()) as server:
         server.execute("CREATE TABLE crm_client (id integer)")
