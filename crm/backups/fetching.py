@@ -53,19 +53,34 @@ def newest(say: Say, now: datetime.datetime) -> Path:
 
 
 def named(file: Path, say: Say, now: datetime.datetime) -> Path:
-    """A file as it is, or in BACKUP_DIR, or the copy of this name. Raises BackupNotFound, BackupNotHere, and as `newest`."""
+    """A file as it is, or in BACKUP_DIR, or the copy of this name, which also takes the place of a file that is damaged. Raises
+    BackupNotFound, BackupNotHere, and as `newest`."""
     for path in (file, Path(settings.BACKUP_DIR) / file):
         if path.exists():
+            known = []
             try:
-                _fetch_the_last(copies() if offsite.is_set() else [], path.name, say, now)
+                known = copies() if offsite.is_set() else []
             except OffsiteFailed as error:
                 say(LESS_KNOWN % {"name": _("the off-site store"), "why": error})
-            return path
+            _fetch_the_last(known, path.name, say, now)
+            return _whole(path, known, say)
     known = copies() if offsite.is_set() else []
     for copy in known:
         if copy.name == str(file):
             return _fetch(copy, known, say, now)
     raise BackupNotFound(file=file) if offsite.is_set() else BackupNotHere(file=file, folder=settings.BACKUP_DIR)
+
+
+def _whole(path: Path, known: list[offsite.Copy], say: Say) -> Path:
+    """The file, where it is what was sent or whole, or no copy of its name can be had."""
+    for copy in known if path.is_file() else ():
+        try:
+            if copy.name == path.name and offsite.digest(copy.name) != shelf.digest(path) and not _is_whole(path):
+                say(_("%(file)s is damaged: its copy in the off-site store is taken.") % {"file": path})
+                return _into_the_folder(copy, say)
+        except CrmError as error:
+            say(str(error))
+    return path
 
 
 def _past(known: list[offsite.Copy], now: datetime.datetime) -> list[offsite.Copy]:

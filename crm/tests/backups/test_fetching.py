@@ -201,6 +201,33 @@ def test_what_is_here_already_is_not_fetched_again_and_a_spoilt_one_is(kept, fol
     assert fetching.newest(quiet, NOW).read_bytes() == content(NEWEST)
 
 
+@pytest.mark.parametrize("place", ["folder", "elsewhere"])
+def test_a_damaged_file_that_is_here_gives_way_to_its_copy(kept, folder, tmp_path, place):
+    said, folder_of = [], {"folder": folder, "elsewhere": tmp_path}[place]
+    folder.mkdir()
+    (folder_of / NEWEST).write_bytes(content(NEWEST)[:-1])
+    assert fetching.named(folder_of / NEWEST, said.append, NOW) == folder / NEWEST
+    assert (folder / NEWEST).read_bytes() == content(NEWEST)
+    assert [step for step in said if f"{folder_of / NEWEST} is damaged" in step]
+
+
+def test_a_damaged_file_stays_where_its_copy_is_no_better(kept, folder):
+    said = []
+    folder.mkdir()
+    (folder / NEWEST).write_bytes(b"half of it")
+    kept.fault = lambda method, path: "changed" if is_download(method, path) else ""
+    assert fetching.named(Path(NEWEST), said.append, NOW).read_bytes() == b"half of it"
+    assert "take another copy" in said[-1]
+
+
+def test_a_whole_file_that_is_here_is_taken_whatever_the_store_has(store, folder, tmp_path):
+    whole = archive_of(tmp_path)
+    send(tmp_path, NEWEST)
+    folder.mkdir()
+    (folder / NEWEST).write_bytes(whole)
+    assert fetching.named(Path(NEWEST), quiet, NOW).read_bytes() == whole
+
+
 def test_a_file_that_is_here_needs_no_store(folder, tmp_path):
     folder.mkdir()
     for place in (tmp_path, folder):
