@@ -308,6 +308,7 @@ def migrations(cursor) -> list[list[str]]:
 _SKIPPED = re.compile(rb"\\|--|SET |SELECT pg_catalog\.set_config\(|CREATE SCHEMA ")
 _COPY = re.compile(rb"COPY .* FROM stdin;\n")
 _END = b"\\.\n"
+_QUOTE = re.compile(rb"'|\"|\$(?:[A-Za-z_\x80-\xff][\w\x80-\xff]*)?\$")
 _OWN_NAME = re.compile(rb'\bpublic(?=\.(?:"([^"]+)"|(\w+|[^\w\s"(),;]+)))|(?<= WITH SCHEMA )public(?=;)')
 _LOADING = {"check_function_bodies": "off", "client_min_messages": "warning", "maintenance_work_mem": "128MB"}
 
@@ -359,9 +360,10 @@ def _run(cursor: psycopg.Cursor, script: "_Script", schema: str) -> None:
         return statements if schema == SCHEMA else _OWN_NAME.sub(place, statements)
 
     statements: list[bytes] = []
+    quote = b""
     while line := script.line():
         # At the beginning of a statement only: a literal or a function may hold such a line.
-        begins = not statements or statements[-1].endswith(b";\n")
+        begins = not quote and (not statements or statements[-1].endswith(b";\n"))
         if begins and _COPY.fullmatch(line):
             _execute(cursor, placed(b"".join(statements)))
             statements.clear()
@@ -370,7 +372,23 @@ def _run(cursor: psycopg.Cursor, script: "_Script", schema: str) -> None:
                     copy.write(block)
         elif not (begins and (line == b"\n" or _SKIPPED.match(line))):
             statements.append(line)
+            quote = _quote_after(line, quote)
     _execute(cursor, placed(b"".join(statements)))
+
+
+def _quote_after(line: bytes, quote: bytes) -> bytes:
+    """Which is open at a line's end, where that one was at its beginning."""
+    at = 0
+    while True:
+        if not quote:
+            found = _QUOTE.search(line, at)
+            if not found:
+                return b""
+            quote, at = found[0], found.end()
+        end = line.find(quote, at)
+        if end < 0:
+            return quote
+        quote, at = b"", end + len(quote)
 
 
 def _execute(cursor: psycopg.Cursor, statements: bytes) -> None:
@@ -451,7 +469,16 @@ def clear(cursor: psycopg.Cursor, schema: str = SCHEMA) -> None:
             UNION ALL
             SELECT 'TYPE', format('%%I.%%I', n.nspname, t.typname), t.tableoid, t.oid, true
             FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
-            WHERE n.nspname = %(schema)s AND t.typtype IN ('e', 'd', 'r'))
+            WHERE n.nspname = %(schema)s AND t.typtype IN ('e', 'd', 'r')
+            UNION ALL
+            SELECT upper(told.type), told.identity, other.*, true
+            FROM (
+                SELECT tableoid, oid FROM pg_ts_config UNION ALL SELECT tableoid, oid FROM pg_ts_dict
+                UNION ALL SELECT tableoid, oid FROM pg_collation UNION ALL SELECT tableoid, oid FROM pg_conversion
+                UNION ALL SELECT tableoid, oid FROM pg_operator
+                UNION ALL SELECT tableoid, oid FROM pg_opclass UNION ALL SELECT tableoid, oid FROM pg_opfamily
+            ) AS other, pg_identify_object(other.tableoid, other.oid, 0) AS told
+            WHERE told.schema = %(schema)s)
         SELECT kind, name FROM things WHERE (tableoid, oid) NOT IN (SELECT classid, objid FROM extended) ORDER BY later, name
         """,
         {"schema": schema},

@@ -294,6 +294,39 @@ def test_a_schema_is_emptied_of_everything_and_another_is_filled_instead(elsewhe
 
 
 @on_postgresql
+def test_a_schema_is_emptied_of_what_is_no_table_too(elsewhere):
+    things = (
+        'CREATE COLLATION public.cz FROM "C"; CREATE TEXT SEARCH DICTIONARY public.words (TEMPLATE = simple);'
+        "CREATE TEXT SEARCH CONFIGURATION public.czech (COPY = simple);"
+        "CREATE CONVERSION public.old FOR 'LATIN1' TO 'UTF8' FROM iso8859_1_to_utf8; CREATE TYPE public.mood AS ENUM ('fine');"
+        "CREATE FUNCTION public.same(public.mood, public.mood) RETURNS boolean LANGUAGE sql AS 'SELECT true';"
+        "CREATE OPERATOR public.=== (LEFTARG = public.mood, RIGHTARG = public.mood, FUNCTION = public.same);"
+        "CREATE OPERATOR public.=== (LEFTARG = int, RIGHTARG = int, FUNCTION = int4eq);"
+        'CREATE OPERATOR CLASS public."by Mood" FOR TYPE int USING hash AS OPERATOR 1 public.===(int, int);'
+    )
+    with elsewhere.own.connect() as server:
+        for _ in range(2):
+            server.execute(things)
+            postgresql.clear(server.cursor())
+
+
+@on_postgresql
+def test_a_function_and_a_text_come_back_with_every_line(elsewhere):
+    body = "BEGIN\n  RAISE NOTICE 'it''s';\nSET LOCAL lock_timeout = 0;\n-- why\n\nCOPY a FROM stdin;\nEND;\n"
+    text = 'a;\n-- "b\n\nSET c;\n$x$;\n\\.\n'
+    dump = (
+        f"CREATE FUNCTION public.f() RETURNS void LANGUAGE plpgsql AS $_$\n{body}$_$;\n\n\n--\n-- Name: it's; Type: TABLE\n--\n\n"
+        f'CREATE TABLE public."it\'s" (note text DEFAULT \'{text}\', "a;\n-- b" int);\n\n--\n-- "\n--\n\nSET x = 0;\n'
+        'COPY public."it\'s" (note) FROM stdin;\n\\N\n\\.\n\n'
+    )
+    elsewhere.load(dump.encode())
+    with elsewhere.own.connect() as server:
+        assert server.execute("SELECT prosrc FROM pg_proc WHERE proname = 'f'").fetchone() == (f"\n{body}",)
+        server.execute('INSERT INTO "it\'s" DEFAULT VALUES')
+        assert server.execute('SELECT note FROM "it\'s"').fetchall() == [(None,), (text,)]
+
+
+@on_postgresql
 @pytest.mark.django_db(transaction=True)
 def test_pg_dump_that_fails_is_told_in_its_own_words():
     with postgresql.snapshot() as snapshot:
