@@ -5,6 +5,7 @@ import contextlib
 import datetime
 import logging
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -271,9 +272,10 @@ def reread(now: datetime.datetime) -> None:
     bytes that it had. What has not is written down."""
     runs = BackupRun.objects.kept().filter(is_local=True).exclude(proof=BackupProof.BAD).order_by("-created_at")
     newest = runs.filter(created_at__lte=now).first()
-    # A power of two: each keeps its hour while the others come and go.
+    # A power of two, and by the name: each keeps its hour while the others come and go.
     hours = 1 << (runs.count() - 1).bit_length()
-    in_turn = [run for run in runs if run.pk % hours == int(now.timestamp()) // 3600 % hours]
+    hour = int(now.timestamp()) // 3600 % hours
+    in_turn = [run for run in runs if zlib.crc32(run.file_name.encode()) % hours == hour]
     for run in {run.pk: run for run in filter(None, [newest, *in_turn])}.values():
         with contextlib.suppress(CrmError, OSError):  # the row tells, or it goes meanwhile
             if (digest := shelf.digest(run.path)) != run.sha256:
