@@ -221,6 +221,12 @@ class TargetNotOurs(CrmError):
     )
 
 
+class TargetHeld(CrmError):
+    message = _(
+        "Other schemas of the database to restore into hold what would go with its tables, and is in no backup: %(names)s. Drop that, and make it again after the restore."
+    )
+
+
 class TargetDamaged(CrmError):
     message = _(
         "The database to restore into is damaged or none at all, so there can be no safety backup of it. Move its file aside, then try again."

@@ -28,6 +28,7 @@ from crm.exceptions import (
     RestoreFailed,
     SealBroken,
     TargetDamaged,
+    TargetHeld,
     TargetInUse,
     TargetNotEmpty,
 )
@@ -54,6 +55,7 @@ def look(*, say, go) -> None:
         "tables": 0,
         "is_office": False,
         "others": 0,
+        "hangers_on": [],
         "silent_s": None,
     }
     names: list[str] = []
@@ -66,6 +68,7 @@ def look(*, say, go) -> None:
             names = postgresql.names(cursor)
             told["others"] = postgresql.other_sessions(cursor)
             told["silent_s"] = postgresql.silent_s(cursor)
+            told["hangers_on"] = postgresql.hangers_on(cursor)
     told |= {"tables": len(names), "is_office": {"django_migrations", "crm_client"} <= set(names)}
     say(**told)
 
@@ -102,14 +105,17 @@ def restore(*, say, go, file: str, ledgers: list[str], saved: dict | None) -> No
     """`saved` are the tables of the safety backup, where something is replaced; `ledgers` are others than the
     backup's own. Commits only after the second word, which is the folder of the staged files."""
     with open_archive(file, settings.BACKUP_KEYS) as archive, _all_or_nothing():
+        granted = set()
         if connection.vendor == "postgresql":
             postgresql.be_the_only_restore(connection.connection.cursor())
+            granted = postgresql.grants(connection.connection.cursor())
             _make_room(saved)
         _fill(archive)
         told = _bring_up(archive.manifest)
         told |= _replay(ledgers, archive.name)
         told["changed"] = _changed(archive.manifest["tables"], told)
         told |= _open()
+        told["ungranted"] = sorted(granted - postgresql.grants(connection.connection.cursor())) if granted else []
         keeping.note_restored(Path(file), timezone.now())
         say(**told)
         if (folder := go()) is None:
@@ -155,7 +161,7 @@ def _all_or_nothing() -> Iterator[None]:
 
 
 def _make_room(saved: dict | None) -> None:
-    """Raises TargetNotEmpty, TargetInUse."""
+    """Raises TargetNotEmpty, TargetInUse, TargetHeld."""
     cursor = connection.connection.cursor()
     there = postgresql.names(cursor)
     if not there:
@@ -165,6 +171,8 @@ def _make_room(saved: dict | None) -> None:
     postgresql.take(cursor, there)
     if unsaved(saved, postgresql.tables(cursor)):
         raise TargetInUse(why=written_since())
+    if names := postgresql.hangers_on(cursor):
+        raise TargetHeld(names=", ".join(names))
     postgresql.clear(cursor)
 
 

@@ -453,6 +453,47 @@ def take(cursor: psycopg.Cursor, tables: list[str]) -> None:
     cursor.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(named))
 
 
+def hangers_on(cursor) -> list[str]:
+    """What lies in other schemas and would go with what is in the office's, and is in no backup."""
+    cursor.execute(
+        """
+        SELECT DISTINCT coalesce(v.identity, told.identity)
+        FROM pg_depend d
+        JOIN pg_identify_object(d.refclassid, d.refobjid, 0) AS ours ON ours.schema = %(schema)s
+        JOIN pg_identify_object(d.classid, d.objid, 0) AS told ON true
+        LEFT JOIN pg_rewrite w ON d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid
+        LEFT JOIN pg_identify_object('pg_class'::regclass, w.ev_class, 0) AS v ON true
+        LEFT JOIN pg_constraint f ON d.classid = 'pg_constraint'::regclass AND f.oid = d.objid
+        LEFT JOIN pg_attrdef value ON d.classid = 'pg_attrdef'::regclass AND value.oid = d.objid
+        LEFT JOIN pg_trigger tr ON d.classid = 'pg_trigger'::regclass AND tr.oid = d.objid
+        LEFT JOIN pg_policy p ON d.classid = 'pg_policy'::regclass AND p.oid = d.objid
+        LEFT JOIN pg_class c ON c.oid = coalesce(w.ev_class, nullif(f.conrelid, 0), value.adrelid, tr.tgrelid, p.polrelid)
+        LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE d.deptype IN ('n', 'a') AND coalesce(n.nspname, told.schema) <> %(schema)s AND NOT EXISTS (
+            SELECT FROM pg_depend e WHERE e.classid = d.refclassid AND e.objid = d.refobjid AND e.deptype = 'e')
+        ORDER BY 1
+        """,
+        {"schema": SCHEMA},
+    )
+    return [name for (name,) in cursor.fetchall()]
+
+
+def grants(cursor) -> set[tuple[str, str, str]]:
+    """Who else may do what with which of the office's tables, columns and sequences; no backup knows it."""
+    cursor.execute(
+        """
+        SELECT coalesce(r.rolname, 'PUBLIC'), a.privilege_type, c.relname
+        FROM (
+            SELECT oid, relname, relnamespace, relowner, relacl FROM pg_class
+            UNION ALL SELECT attrelid, relname, relnamespace, relowner, attacl FROM pg_attribute JOIN pg_class ON attrelid = pg_class.oid
+        ) AS c (oid, relname, relnamespace, relowner, acl), aclexplode(c.acl) AS a LEFT JOIN pg_roles r ON r.oid = a.grantee
+        WHERE c.relnamespace = %s::regnamespace AND a.grantee <> c.relowner
+        """,
+        [SCHEMA],
+    )
+    return set(cursor.fetchall())
+
+
 def clear(cursor: psycopg.Cursor, schema: str = SCHEMA) -> None:
     """Drops whatever is in the schema but what belongs to an extension."""
     cursor.execute(

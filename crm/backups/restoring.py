@@ -26,6 +26,7 @@ from crm.exceptions import (
     FilesInTheWay,
     KeyMissing,
     OtherEngine,
+    TargetHeld,
     TargetInUse,
     TargetNotEmpty,
     TargetNotOurs,
@@ -36,9 +37,9 @@ ENGINES = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}
 
 @dataclass(frozen=True)
 class Restored:
-    """`unknown_seals` are keys, by fingerprint, that AUDIT_KEY does not hold; `changed` counts of rows, before and after, where
-    migrations or erasures have changed them; `added` rows of the catalogue that it lacked, and then what `resuming` has put to
-    rest; `saved_in` is the safety backup of what was replaced."""
+    """`unknown_seals` are keys, by fingerprint, that AUDIT_KEY does not hold; `ungranted` is what a role may not do any more: role,
+    right, table; `changed` are counts of rows, before and after, where migrations or erasures have changed them; `added` are rows of
+    the catalogue that it lacked, and then what `resuming` has put to rest; `saved_in` is the safety backup of what was replaced."""
 
     manifest: dict
     files: int
@@ -51,6 +52,7 @@ class Restored:
     logged_out: int
     ended: int
     withheld: int
+    ungranted: list[list[str]]
     saved_in: str
 
 
@@ -152,6 +154,8 @@ def _refuse(archive: Archive, there: dict, *, replace: bool) -> None:
         raise OtherEngine(file=archive.name, made=ENGINES.get(made, made), target=ENGINES[there["engine"]])
     if there["tables"] and not there["is_office"]:
         raise TargetNotOurs()
+    if there["tables"] and replace and there["hangers_on"]:
+        raise TargetHeld(names=", ".join(there["hangers_on"]))
     if not there["tables"] or replace:
         return
     if there["others"]:

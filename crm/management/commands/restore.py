@@ -70,6 +70,9 @@ class Command(BaseCommand):
                 f"The history is sealed with the key {', '.join(done.unknown_seals)}, which AUDIT_KEY does not hold. Set it "
                 "before web and worker start: else the history goes on under another key, and verify_audit finds it not whole."
             )
+        if done.ungranted:
+            rights = sorted({f"{right} on {table} to {role}" for role, right, table in done.ungranted})
+            self.stdout.write(f"rights that are gone, to grant again: {'; '.join(rights)}")
         if done.saved_in:
             self.stdout.write(f"what was there before is in {done.saved_in}")
         self.stdout.write("Start web and worker. Who may log in, and by which password, is as it was then.")

@@ -39,6 +39,7 @@ from crm.exceptions import (
     RestoreFailed,
     RestoreRuns,
     TargetDamaged,
+    TargetHeld,
     TargetInUse,
     TargetNotEmpty,
     TargetNotOurs,
@@ -342,6 +343,43 @@ def test_with_yes_a_full_target_is_replaced_after_a_safety_backup_of_it(archive,
         kept.verify()
         assert "not_ours" in kept.manifest["tables"]
         assert "written since" in _text(kept)
+
+
+@on_postgresql
+def test_what_of_other_schemas_would_go_along_is_refused_by_name(archive, target):
+    fill(target, archive)
+    with contextlib.closing(_session(target)) as server:
+        server.execute(
+            "CREATE SCHEMA reporting; CREATE VIEW reporting.cases AS SELECT id FROM crm_case;"
+            "CREATE MATERIALIZED VIEW reporting.by_day AS SELECT created_at FROM crm_case;"
+            "CREATE TABLE reporting.notes (id int CONSTRAINT of_case REFERENCES crm_case DEFERRABLE);"
+            "CREATE TABLE reporting.own (id int PRIMARY KEY, other int REFERENCES reporting.own);"
+            "CREATE TABLE notes (id int REFERENCES reporting.own); CREATE VIEW mine AS SELECT id FROM reporting.own"
+        )
+        server.commit()
+    before = target.rows()
+    with pytest.raises(TargetHeld, match=": of_case on reporting.notes, reporting.by_day, reporting.cases[.]"):
+        restore(archive, target, replace=True)
+    assert target.rows() == before
+    with contextlib.closing(_session(target)) as server:
+        server.execute("DROP VIEW reporting.cases; DROP MATERIALIZED VIEW reporting.by_day; DROP TABLE reporting.notes")
+        server.commit()
+    restore(archive, target, replace=True)
+
+
+@on_postgresql
+def test_rights_that_a_role_loses_are_told(archive, target):
+    fill(target, archive)
+    with contextlib.closing(_session(target)) as server:
+        server.execute(
+            "GRANT SELECT ON crm_case, crm_client TO pg_monitor; GRANT UPDATE (name) ON crm_lender TO PUBLIC;"
+            "GRANT USAGE ON SCHEMA public TO pg_monitor; ALTER DEFAULT PRIVILEGES GRANT INSERT ON TABLES TO pg_monitor"
+        )
+        server.commit()
+    done = restore(archive, target, replace=True)
+    assert done.ungranted == [
+        ["PUBLIC", "UPDATE", "crm_lender"], ["pg_monitor", "SELECT", "crm_case"], ["pg_monitor", "SELECT", "crm_client"],
+    ]  # fmt: skip
 
 
 def _text(archive) -> str:
