@@ -79,7 +79,10 @@ def restore(
         if (beside or not there["tables"]) and (name := stored.in_the_way(archive, default_storage)):
             raise FilesInTheWay(name=name)
         if beside and archive.manifest["files"]:
-            progress(_("The stored files of the backup go to those of the office that DATABASE_URL names."))
+            folder = getattr(default_storage, "location", settings.DATA_DIR)
+            progress(
+                _("The stored files of the backup go into %(folder)s, beside whatever lies there.") % {"folder": folder}
+            )
         try:
             done = _put_back(path, archive, there, url, [*_ledgers(path, archive, progress), *beside], progress)
         except BaseException:
@@ -189,8 +192,14 @@ def _ledger_beside(there: dict, progress: Callable[[str], object]) -> list[str]:
     if there["database"] == placing.database():
         return []
     try:
-        known = checks.tables()
-        return [making.ledger(known).decode()] if known else []
+        if known := checks.tables():
+            return [making.ledger(known).decode()]
+        progress(
+            _(
+                "DATABASE_URL names no office, so who was erased since the last backup that is here is not known, and not erased again."
+            )
+        )
+        return []
     except (DatabaseError, ImproperlyConfigured) as error:
         text = _(
             "Who was erased since the last backup the office's own database (DATABASE_URL) could not be asked: %(why)s"
