@@ -15,7 +15,7 @@ from django.db.migrations.loader import MigrationLoader
 from django.utils.translation import gettext as _
 
 from crm import checks, health
-from crm.backups import apart, fetching, keeping, loading, making, placing, shelf, sqlite, stored
+from crm.backups import apart, fetching, keeping, loading, making, placing, shelf, sqlite, stored, watch
 from crm.backups.archive import Archive, open_archive
 from crm.backups.checking import compare_files
 from crm.encryption import field_key_fingerprints, fingerprint
@@ -102,6 +102,8 @@ def _put_back(
     with _place(there, url) as place:
         if there["tables"]:
             progress(_("Making a safety backup of what is there."))
+            if trouble := watch.disk_trouble():
+                progress(trouble)
             with apart.working("save", url) as work:
                 saved_in = work.answer()["file"]
             if settings.BACKUPS_ON_THROWAWAY_DISK:

@@ -401,6 +401,15 @@ def test_on_a_disk_that_is_thrown_away_what_is_replaced_is_copied_off_site_first
     assert [copy.name for copy in offsite.listed()] == [Path(done.saved_in).name]
 
 
+def test_that_the_safety_backup_goes_with_its_disk_is_said_before_anything_is_replaced(archive, target, settings):
+    said = []
+    settings.BACKUPS_ON_THROWAWAY_DISK = True
+    fill(target, archive)
+    restoring.restore(archive, to=target.owner_url, replace=True, progress=said.append)
+    steps = [next(at for at, step in enumerate(said) if words in step) for words in ("throws away", "Loading")]
+    assert steps == sorted(steps)
+
+
 @pytest.mark.parametrize("replace", [False, True])
 def test_another_programs_database_is_refused(archive, target, replace):
     with contextlib.closing(target.connect()) as server:
