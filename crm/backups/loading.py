@@ -267,7 +267,9 @@ def _changed(before: dict, told: dict) -> dict[str, list]:
     after = _tables()
     if not (told["migrated"] or told["erased"] or told["restricted"]):
         _compare(_without_ledger(before), _without_ledger(after))
-    counts = {name: [before.get(name, {}).get("rows"), after.get(name, {}).get("rows")] for name in before | after}
+    counts = {
+        name: [before.get(name, {}).get("rows", 0), after.get(name, {}).get("rows", 0)] for name in before | after
+    }
     return {name: rows for name, rows in sorted(counts.items()) if rows[0] != rows[1]}
 
 

@@ -58,7 +58,7 @@ class Command(BaseCommand):
         if done.migrated:
             self.stdout.write(f"migrated forward: {', '.join(done.migrated)}")
         for table, (before, after) in done.changed.items():
-            self.stdout.write(f"{table}: {before or 0} rows in the backup, {after or 0} now")
+            self.stdout.write(f"{table}: {before} rows in the backup, {after} now")
         self.stdout.write(f"erased again: {done.erased}; restricted again: {done.restricted}")
         self.stdout.write(f"added of what this version brings along: {done.added} rows of the catalogue")
         self.stdout.write(

@@ -501,6 +501,14 @@ def test_the_log_of_a_file_that_is_gone_is_never_given_to_the_new_one(archive, t
     assert not target.file.exists()
 
 
+def test_a_new_table_without_a_row_is_no_change(monkeypatch):
+    counts = {"crm_client": 2, "crm_new": 0, "crm_filled": 3}
+    monkeypatch.setattr(loading, "_tables", lambda: {name: {"rows": rows} for name, rows in counts.items()})
+    before = {"crm_client": {"rows": 2}, "crm_gone": {"rows": 1}}
+    told = {"migrated": ["crm.0002"], "erased": 0, "restricted": 0}
+    assert loading._changed(before, told) == {"crm_filled": [0, 3], "crm_gone": [1, 0]}
+
+
 def test_what_the_machinery_writes_is_no_change_since_the_safety_backup():
     saved = {"crm_client": {"rows": 1}, "django_q_ormq": {"rows": 1}, "crm_heartbeat": {"rows": 1}}
     assert not loading.unsaved(saved, saved | {"django_q_ormq": {"rows": 2}, "crm_backuprun": {"rows": 1}})
