@@ -100,6 +100,12 @@ def fill(target: Database, archive: Path) -> None:
             sqlite.load(target.file, source)
 
 
+def execute(target: Database, statements: str) -> None:
+    with contextlib.closing(_session(target)) as server:
+        server.execute(statements)
+        server.commit()
+
+
 def _session(target: Database):
     return psycopg.connect(target.owner_url) if IS_POSTGRES else target.connect()
 
@@ -348,34 +354,30 @@ def test_with_yes_a_full_target_is_replaced_after_a_safety_backup_of_it(archive,
 @on_postgresql
 def test_what_of_other_schemas_would_go_along_is_refused_by_name(archive, target):
     fill(target, archive)
-    with contextlib.closing(_session(target)) as server:
-        server.execute(
-            "CREATE SCHEMA reporting; CREATE VIEW reporting.cases AS SELECT id FROM crm_case;"
-            "CREATE MATERIALIZED VIEW reporting.by_day AS SELECT created_at FROM crm_case;"
-            "CREATE TABLE reporting.notes (id int CONSTRAINT of_case REFERENCES crm_case DEFERRABLE);"
-            "CREATE TABLE reporting.own (id int PRIMARY KEY, other int REFERENCES reporting.own);"
-            "CREATE TABLE notes (id int REFERENCES reporting.own); CREATE VIEW mine AS SELECT id FROM reporting.own"
-        )
-        server.commit()
+    execute(
+        target,
+        "CREATE SCHEMA reporting; CREATE VIEW reporting.cases AS SELECT id FROM crm_case;"
+        "CREATE MATERIALIZED VIEW reporting.by_day AS SELECT created_at FROM crm_case;"
+        "CREATE TABLE reporting.notes (id int CONSTRAINT of_case REFERENCES crm_case DEFERRABLE);"
+        "CREATE TABLE reporting.own (id int PRIMARY KEY, other int REFERENCES reporting.own);"
+        "CREATE TABLE notes (id int REFERENCES reporting.own); CREATE VIEW mine AS SELECT id FROM reporting.own",
+    )
     before = target.rows()
     with pytest.raises(TargetHeld, match=": of_case on reporting.notes, reporting.by_day, reporting.cases[.]"):
         restore(archive, target, replace=True)
     assert target.rows() == before
-    with contextlib.closing(_session(target)) as server:
-        server.execute("DROP VIEW reporting.cases; DROP MATERIALIZED VIEW reporting.by_day; DROP TABLE reporting.notes")
-        server.commit()
+    execute(target, "DROP VIEW reporting.cases; DROP MATERIALIZED VIEW reporting.by_day; DROP TABLE reporting.notes")
     restore(archive, target, replace=True)
 
 
 @on_postgresql
 def test_rights_that_a_role_loses_are_told(archive, target):
     fill(target, archive)
-    with contextlib.closing(_session(target)) as server:
-        server.execute(
-            "GRANT SELECT ON crm_case, crm_client TO pg_monitor; GRANT UPDATE (name) ON crm_lender TO PUBLIC;"
-            "GRANT USAGE ON SCHEMA public TO pg_monitor; ALTER DEFAULT PRIVILEGES GRANT INSERT ON TABLES TO pg_monitor"
-        )
-        server.commit()
+    execute(
+        target,
+        "GRANT SELECT ON crm_case, crm_client TO pg_monitor; GRANT UPDATE (name) ON crm_lender TO PUBLIC;"
+        "GRANT USAGE ON SCHEMA public TO pg_monitor; ALTER DEFAULT PRIVILEGES GRANT INSERT ON TABLES TO pg_monitor",
+    )
     done = restore(archive, target, replace=True)
     assert done.ungranted == [
         ["PUBLIC", "UPDATE", "crm_lender"], ["pg_monitor", "SELECT", "crm_case"], ["pg_monitor", "SELECT", "crm_client"],
@@ -389,9 +391,7 @@ def _text(archive) -> str:
 
 def test_on_a_disk_that_is_thrown_away_what_is_replaced_is_copied_off_site_first(archive, target, store, settings):
     fill(target, archive)
-    with contextlib.closing(_session(target)) as server:
-        server.execute(CHANGE)
-        server.commit()
+    execute(target, CHANGE)
     settings.BACKUPS_ON_THROWAWAY_DISK = True
     store.fault = lambda method, path: "403" if method == "PUT" else ""
     with kept_as_it_is(target), pytest.raises(OffsiteFailed):
@@ -544,9 +544,7 @@ def test_a_process_that_is_gone_at_the_last_moment_leaves_everything_as_it_was(a
 @pytest.mark.parametrize("wait_s", [0.0, 1.0])
 def test_a_killed_restore_leaves_the_old_or_the_new(archive, target, tmp_path, storage, wait_s):
     fill(target, archive)
-    with contextlib.closing(_session(target)) as server:
-        server.execute(CHANGE)
-        server.commit()
+    execute(target, CHANGE)
     before = target.rows()
     command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "restore", str(archive), "--to", target.owner_url]
     with Program([*command, "--yes"], cwd=tmp_path, env=dict(os.environ)) as program:
@@ -654,9 +652,7 @@ ERASED = (
 
 def test_who_was_erased_since_the_backup_is_erased_again(archive, target):
     fill(target, archive)
-    with contextlib.closing(_session(target)) as server:
-        server.execute(ERASED)
-        server.commit()
+    execute(target, ERASED)
 
     done = restore(archive, target, replace=True)
 
@@ -699,9 +695,7 @@ def test_seals_whose_key_is_not_here_are_told_and_refused_where_somebody_is_to_b
 ):
     monkeypatch.setenv("AUDIT_KEY", key)
     assert restore(archive, target).unknown_seals == [fingerprint(AUDIT_KEY)]
-    with contextlib.closing(_session(target)) as server:
-        server.execute(ERASED)
-        server.commit()
+    execute(target, ERASED)
     with kept_as_it_is(target), pytest.raises(KeyMissing, match=f"{fingerprint(AUDIT_KEY)}, which AUDIT_KEY"):
         restore(archive, target, replace=True)
     monkeypatch.setenv("AUDIT_KEY", ",".join(filter(None, [key, AUDIT_KEY])))
