@@ -3,6 +3,7 @@ they were: on PostgreSQL the work is one transaction, on SQLite a file beside th
 
 import contextlib
 import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,7 @@ def restore(
     connections.close_all()  # not to be in our own way
     with open_archive(path, settings.BACKUP_KEYS) as archive, stored.alone(default_storage):
         refuse_unknown(archive)
-        with apart.working("look", url) as work:
+        with _working("look", url) as work:
             there = work.answer()
         _refuse(archive, there, replace=replace)
         progress(_("Verifying the backup."))
@@ -104,7 +105,7 @@ def _put_back(
             progress(_("Making a safety backup of what is there."))
             if trouble := watch.disk_trouble():
                 progress(trouble)
-            with apart.working("save", url) as work:
+            with _working("save", url) as work:
                 saved_in = work.answer()["file"]
             if settings.BACKUPS_ON_THROWAWAY_DISK:
                 keeping.copy_of(Path(saved_in))
@@ -115,7 +116,7 @@ def _put_back(
         progress(_("Loading, comparing and migrating."))
         asked = {"file": str(path.absolute()), "ledgers": ledgers, "saved": saved}
         staged = stored.Staged(archive, default_storage, there["database"])
-        with apart.working("restore", place.url, **asked) as work, staged as files:
+        with _working("restore", place.url, **asked) as work, staged as files:
             told = work.answer()
             work.go_on(files.hand_over())
             place.finish()
@@ -127,12 +128,24 @@ def _settle(url: str, there: dict) -> None:
     """What a restore into this database has left among the stored files goes to its places, or away. Raises FileNotPlaced."""
     if not stored.left(default_storage):
         return
-    with apart.working("settle", url) as work:
+    with _working("settle", url) as work:
         named = work.answer()["named"]
         placed = stored.settle(default_storage, named, database=there["database"])
         work.go_on(placed)
     for folder in placed:
         stored.remove(default_storage, folder)
+
+
+@contextlib.contextmanager
+def _working(work: str, url: str, **asked) -> Iterator[apart.Work]:
+    """Ctrl-C is for this process, which ends that one; else both would tell of it."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a new process inherits it
+    with contextlib.ExitStack() as stack:
+        try:
+            found = stack.enter_context(apart.working(work, url, **asked))
+        finally:
+            signal.signal(signal.SIGINT, before)
+        yield found
 
 
 # --- Before anything is touched ---

@@ -11,6 +11,9 @@ from django.utils.translation import gettext as _
 from crm.backups import fetching, restoring, room
 from crm.exceptions import CrmError
 
+# What a shell says of who was ended by Ctrl-C.
+INTERRUPTED = 130
+
 
 class Command(BaseCommand):
     help = (
@@ -43,6 +46,12 @@ class Command(BaseCommand):
             # A file that is stored; all else tells its place itself.
             place = getattr(default_storage, "location", settings.DATA_DIR)
             raise CommandError(str(room.lacking(error, place) or error)) from error
+
+        except KeyboardInterrupt as error:
+            text = _(
+                "Stopped: everything is as it was. Or it was at its last moment: then the next start of web or worker finishes it."
+            )
+            raise CommandError(text, returncode=INTERRUPTED) from error
 
     def tell(self, copies):
         for copy in copies:

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import datetime
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -557,6 +558,21 @@ def test_a_killed_restore_leaves_the_old_or_the_new(archive, target, tmp_path, s
     restore(archive, target, replace=True)
     assert stored_files(storage) == FILES
     assert not list(tmp_path.glob("own.sqlite3?*"))
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 1.0])
+def test_one_that_is_stopped_by_hand_says_so_in_a_line(archive, target, tmp_path, wait_s):
+    command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "restore", str(archive), "--to", target.owner_url]
+    with filled(target, archive), Program([*command, "--yes"], cwd=tmp_path, env=dict(os.environ)) as program:
+        program.wait_for("Loading")
+        time.sleep(wait_s)
+        program.signal_group(signal.SIGINT)
+        program.wait_for_end(within_s=PATIENCE_S)
+        assert program.output.splitlines()[-1].startswith("CommandError: Stopped: everything is as it was."), (
+            program.output
+        )
+        assert "Traceback" not in program.output
+        assert program.process.returncode == 130
 
 
 def test_of_two_restores_into_one_folder_of_files_the_second_is_refused(archive, target, storage):
