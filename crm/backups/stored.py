@@ -109,8 +109,8 @@ class Staged:
     def __enter__(self) -> "Staged":
         try:
             for told in self._archive.manifest["files"]:
-                _refuse_no_place(self._storage, told["name"])
                 if not has(self._storage, told):
+                    _refuse_no_place(self._storage, told["name"])
                     self._stage(told)
             if self._journal:
                 self._save(JOURNAL, ContentFile(json.dumps(self._journal).encode()))

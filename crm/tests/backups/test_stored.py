@@ -146,6 +146,15 @@ def test_a_folder_of_another_user_is_refused_before_anything_is_changed(tmp_path
     assert refuses(FileSystemStorage(folder), archive, folder / "a")
 
 
+def test_what_lies_in_a_folder_of_another_user_with_its_content_needs_no_place(tmp_path, archive, as_nobody):
+    storage = FileSystemStorage(as_nobody / "files")
+    for name in ("a/same.pdf", "a/other.pdf"):
+        storage.save(name, ContentFile(FILES[name]))
+    (as_nobody / "files" / "a").chmod(0o500)
+    placed(storage, archive)
+    assert contents(storage) == FILES
+
+
 def test_what_was_never_committed_is_taken_away_and_what_is_anothers_stays(storage, archive):
     storage.save(f"{stored.FOLDER}0123456789abcdef/0", ContentFile(b"of an earlier version"))
     staged(storage, archive)
