@@ -13,6 +13,7 @@ from crm.backups import offsite, shelf
 from crm.backups.archive import open_archive
 from crm.choices import BackupKind
 from crm.exceptions import (
+    BackupDamaged,
     BackupFolderUnusable,
     BackupNotFound,
     BackupNotHere,
@@ -72,13 +73,13 @@ def named(file: Path, say: Say, now: datetime.datetime) -> Path:
 
 
 def _whole(path: Path, known: list[offsite.Copy], say: Say) -> Path:
-    """The file, where it is what was sent or whole, or no copy of its name can be had."""
+    """The file, unless it is damaged and a copy of its name can be had."""
     for copy in known if path.is_file() else ():
         try:
             if copy.name == path.name and offsite.digest(copy.name) != shelf.digest(path) and not _is_whole(path):
                 say(_("%(file)s is damaged: its copy in the off-site store is taken.") % {"file": path})
                 return _into_the_folder(copy, say)
-        except CrmError as error:
+        except (CrmError, OSError) as error:
             say(str(error))
     return path
 
@@ -108,10 +109,10 @@ def _is_another_to_ask(other: offsite.Copy, say: Say) -> bool:
     """Not where this one is fetched, nor where no other could be either."""
     try:
         _into_the_folder(other, say)
-    except CrmError as error:
+    except (CrmError, OSError) as error:
         say(LESS_KNOWN % {"name": other.name, "why": error})
         is_for_all = isinstance(error, NoRoom | BackupFolderUnusable)
-        return not (is_for_all or error.details.get("why") in (offsite.SILENT, offsite.AWAY))
+        return not (is_for_all or getattr(error, "details", {}).get("why") in (offsite.SILENT, offsite.AWAY))
     return False
 
 
@@ -139,8 +140,9 @@ def _verify(path: Path, name: str) -> None:
 
 
 def _is_whole(path: Path) -> bool:
+    """Raises what opening an archive does where nobody can tell."""
     try:
         _verify(path, path.name)
-    except (CrmError, OSError):
+    except BackupDamaged:
         return False
     return True

@@ -1,6 +1,7 @@
 """A copy on its way back from the store to a machine that has nothing else."""
 
 import datetime
+import errno
 import hashlib
 import os
 import random
@@ -226,6 +227,29 @@ def test_a_whole_file_that_is_here_is_taken_whatever_the_store_has(store, folder
     folder.mkdir()
     (folder / NEWEST).write_bytes(whole)
     assert fetching.named(Path(NEWEST), quiet, NOW).read_bytes() == whole
+
+
+@pytest.mark.parametrize("put", ["sent", "by somebody else"])
+@pytest.mark.parametrize("why", ["key", "disk"])
+def test_a_file_that_is_here_and_cannot_be_opened_is_not_damaged(
+    store, folder, tmp_path, settings, monkeypatch, why, put
+):
+    whole = archive_of(tmp_path)
+    send(tmp_path, NEWEST) if put == "sent" else of_nobody_knows_whom(NEWEST, content(NEWEST))
+    folder.mkdir()
+    (folder / NEWEST).write_bytes(whole)
+    if why == "key":
+        settings.BACKUP_KEYS = ["bJk0t2Yw8f7v8dKq1m0oR5Zc3QeS6xT9uWhLgNnPpA4="]
+    else:
+        monkeypatch.setattr(fetching, "open_archive", unreadable)
+    said = []
+    assert fetching.named(Path(NEWEST), said.append, NOW) == folder / NEWEST
+    assert (folder / NEWEST).read_bytes() == whole
+    assert not [step for step in said if "damaged" in step]
+
+
+def unreadable(*args, **kwargs):
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 def test_a_file_that_is_here_needs_no_store(folder, tmp_path):
