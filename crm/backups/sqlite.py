@@ -3,6 +3,7 @@
 The live file is only ever opened by SQLite: closing any other descriptor of it would drop the locks of this process."""
 
 import contextlib
+import errno
 import glob
 import hashlib
 import os
@@ -23,6 +24,8 @@ BLOCK = 1 << 20
 ROWS = 1_000
 PATIENCE_S = 20
 LEFT = ".restoring-"
+# What a disk says that knows no hard links, such as exFAT or a share.
+NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}
 # In a file's head, whether it is read with a write-ahead log beside it.
 _LOG_AT, _WITH_LOG, _WITHOUT_LOG = 18, b"\x02\x02", b"\x01\x01"
 
@@ -228,7 +231,14 @@ def _link(new: Path, target: Path) -> None:
         os.link(new, target)
     except FileExistsError as error:
         raise TargetNotEmpty() from error
-    new.unlink()
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        if os.path.lexists(target):
+            raise TargetNotEmpty() from error
+        new.rename(target)
+    else:
+        new.unlink()
 
 
 def sync(path: Path) -> None:

@@ -5,6 +5,7 @@ import contextlib
 import copy
 import dataclasses
 import datetime
+import errno
 import os
 import signal
 import sqlite3
@@ -284,6 +285,27 @@ def test_an_office_that_comes_into_being_meanwhile_is_left(archive, target, stor
     with contextlib.closing(_session(target)) as server:
         assert server.execute("SELECT 1 FROM crm_lender WHERE name = 'written since'").fetchall()
     assert stored_files(storage) == {}
+
+
+@on_sqlite
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_disk_without_hard_links_takes_an_office_where_none_has_come_to_be(archive, target, monkeypatch, number):
+    def comes_meanwhile(*args):
+        target.file.write_bytes(b"somebody's")
+        cannot(*args)
+
+    def cannot(*args):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", comes_meanwhile)
+    with pytest.raises(TargetNotEmpty):
+        restore(archive, target)
+    assert target.file.read_bytes() == b"somebody's"
+    target.file.unlink()
+    monkeypatch.setattr(os, "link", cannot)
+    restore(archive, target)
+    assert target.rows()
+    assert not list(target.file.parent.glob("*.restoring-*"))
 
 
 @on_sqlite
