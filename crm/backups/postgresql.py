@@ -454,7 +454,8 @@ def take(cursor: psycopg.Cursor, tables: list[str]) -> None:
 
 
 def hangers_on(cursor) -> list[str]:
-    """What lies in other schemas and would go with what is in the office's, and is in no backup."""
+    """What lies in other schemas, or publishes a table, would go with what is in the office's, and is in no backup. Temporary
+    tables go anyway."""
     cursor.execute(
         """
         SELECT DISTINCT coalesce(v.identity, told.identity)
@@ -469,7 +470,8 @@ def hangers_on(cursor) -> list[str]:
         LEFT JOIN pg_policy p ON d.classid = 'pg_policy'::regclass AND p.oid = d.objid
         LEFT JOIN pg_class c ON c.oid = coalesce(w.ev_class, nullif(f.conrelid, 0), value.adrelid, tr.tgrelid, p.polrelid)
         LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE d.deptype IN ('n', 'a') AND coalesce(n.nspname, told.schema) <> %(schema)s AND NOT EXISTS (
+        WHERE d.deptype IN ('n', 'a') AND coalesce(n.nspname, told.schema, '') !~ '^pg_temp'
+        AND (coalesce(n.nspname, told.schema) <> %(schema)s OR d.classid = 'pg_publication_rel'::regclass) AND NOT EXISTS (
             SELECT FROM pg_depend e WHERE e.classid = d.refclassid AND e.objid = d.refobjid AND e.deptype = 'e')
         ORDER BY 1
         """,

@@ -383,14 +383,26 @@ def test_what_of_other_schemas_would_go_along_is_refused_by_name(archive, target
         "CREATE MATERIALIZED VIEW reporting.by_day AS SELECT created_at FROM crm_case;"
         "CREATE TABLE reporting.notes (id int CONSTRAINT of_case REFERENCES crm_case DEFERRABLE);"
         "CREATE TABLE reporting.own (id int PRIMARY KEY, other int REFERENCES reporting.own);"
-        "CREATE TABLE notes (id int REFERENCES reporting.own); CREATE VIEW mine AS SELECT id FROM reporting.own",
+        "CREATE TABLE notes (id int REFERENCES reporting.own); CREATE VIEW mine AS SELECT id FROM reporting.own;"
+        "CREATE PUBLICATION told FOR TABLE crm_case",
     )
     before = target.rows()
-    with pytest.raises(TargetHeld, match=": of_case on reporting.notes, reporting.by_day, reporting.cases[.]"):
+    names = ": of_case on reporting.notes, public.crm_case in publication told, reporting.by_day, reporting.cases[.]"
+    with pytest.raises(TargetHeld, match=names):
         restore(archive, target, replace=True)
     assert target.rows() == before
     execute(target, "DROP VIEW reporting.cases; DROP MATERIALIZED VIEW reporting.by_day; DROP TABLE reporting.notes")
+    execute(target, "DROP PUBLICATION told")
     restore(archive, target, replace=True)
+
+
+@on_postgresql
+def test_a_temporary_table_of_somebody_is_nothing_that_would_go_along(archive, target):
+    fill(target, archive)
+    execute(target, "CREATE SEQUENCE numbers")
+    with psycopg.connect(target.owner_url, autocommit=True) as other:
+        other.execute("CREATE TEMPORARY TABLE q (a int DEFAULT nextval('public.numbers'))")
+        restore(archive, target, replace=True)
 
 
 @on_postgresql
