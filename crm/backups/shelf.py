@@ -102,7 +102,7 @@ def _written(stem: str, named: Callable[[Path], Path]) -> Iterator[NewFile]:
     folder = Path(settings.BACKUP_DIR)
     part = folder / f".{stem}.{secrets.token_hex(4)}.part"
     with _told(folder):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder, 0o700)
         with locked(folder):
             _remove_leftovers(folder)
             file = _locked_file(part)
@@ -149,6 +149,14 @@ def _locked_file(path: Path) -> BinaryIO:
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     give_to_owner_of_folder(path)
     return os.fdopen(descriptor, "wb")
+
+
+def make_folder(path: Path | str, mode: int) -> None:
+    """With those it lies in, each of whose folder it is made in."""
+    missing = [each for each in (Path(path), *Path(path).parents) if not each.exists()]
+    os.makedirs(path, mode, exist_ok=True)
+    for each in reversed(missing):
+        give_to_owner_of_folder(each)
 
 
 def give_to_owner_of_folder(path: Path | str) -> None:

@@ -48,16 +48,9 @@ def alone(storage: Storage, *, patience_s: float = 0.0) -> Iterator[None]:
     """One restore at a time, or one that finishes what a killed one left, and no backup meanwhile. Raises RestoreRuns."""
     if isinstance(storage, FileSystemStorage):
         with contextlib.suppress(OSError):  # such as of a disk that is read only, where nothing is restored either
-            _make_folder(storage.location)
+            shelf.make_folder(storage.location, settings.FILE_UPLOAD_DIRECTORY_PERMISSIONS)
     with _locked(storage, fcntl.LOCK_EX, patience_s):
         yield
-
-
-def _make_folder(path: str) -> None:
-    missing = [each for each in (Path(path), *Path(path).parents) if not each.exists()]
-    os.makedirs(path, settings.FILE_UPLOAD_DIRECTORY_PERMISSIONS, exist_ok=True)
-    for each in reversed(missing):
-        shelf.give_to_owner_of_folder(each)
 
 
 @contextlib.contextmanager
@@ -221,7 +214,7 @@ def _move(storage: Storage, told: dict) -> None:
         raise FileNotPlaced(name=name)
     if isinstance(storage, FileSystemStorage):
         target = storage.path(name)
-        _make_folder(os.path.dirname(target))
+        shelf.make_folder(os.path.dirname(target), settings.FILE_UPLOAD_DIRECTORY_PERMISSIONS)
         os.replace(storage.path(staged), target)
         return
     storage.delete(name)

@@ -57,6 +57,15 @@ def test_nobody_else_reads_the_file_or_the_folder_that_was_made(folder):
     assert (folder.stat().st_mode & 0o777, made.path.stat().st_mode & 0o777) == (0o700, 0o600)
 
 
+def test_a_folder_that_root_makes_belongs_to_whom_the_one_around_it_belongs(folder, settings):
+    owner = os.getuid() or 65534
+    os.chown(folder.parent, owner, -1)
+    settings.BACKUP_DIR = folder / "deep"
+    made = write()
+
+    assert {path.stat().st_uid for path in (folder, folder / "deep", made.path)} == {owner}
+
+
 def test_size_and_digest_are_those_of_the_file(folder):
     made = write()
 
