@@ -138,6 +138,12 @@ class OffsiteFailed(CrmError):
     message = _("The off-site store of backups %(why)s.")
 
 
+class CopyTaken(OffsiteFailed):
+    """By another backup of the name: of one file only, and until somebody does something about it."""
+
+    is_final = True
+
+
 class NoStore(CrmError):
     message = _(
         "No off-site store is named: set S3_BUCKET, S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, and S3_ENDPOINT_URL for all but Amazon's."

@@ -142,7 +142,7 @@ SCHEDULES = {
             QueueName.LONG,
             _wants_more_backups,
         ),
-        Schedule("watch_backups", _("Look after the backups"), Every(60), HOUR),
+        Schedule("watch_backups", _("Look after the backups"), Every(60), HOUR, QueueName.LONG),
     )
 }
 

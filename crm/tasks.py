@@ -111,7 +111,7 @@ def watch_backups(progress: jobs.Progress) -> None:
     keeping.adopt(now)
     keeping.reread(now)
     try:
-        keeping.adopt_copies(now)
+        keeping.adopt_copies(now, progress)
     except OffsiteFailed as error:
         progress.log(error)
 

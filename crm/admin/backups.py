@@ -159,12 +159,11 @@ class BackupRunAdmin(RunAdmin):
 
     @display(description=_("where"))
     def where(self, run):
-        if run.removed_at:
-            return gettext("removed %(when)s") % {"when": values.moment(run.removed_at)}
         places = [gettext("on the worker's disk")] if run.is_local else []
-        places += (
-            [gettext("off-site since %(when)s") % {"when": values.moment(run.offsite_at)}] if run.offsite_at else []
-        )
+        if run.removed_at:
+            places = [gettext("removed %(when)s") % {"when": values.moment(run.removed_at)}]
+        elif run.offsite_at:
+            places.append(gettext("off-site since %(when)s") % {"when": values.moment(run.offsite_at)})
         lines = format_html_join("", '<div class="hd-nowrap">{}</div>', ((place,) for place in places)) or "–"
         if not run.offsite_message:
             return lines

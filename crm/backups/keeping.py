@@ -18,7 +18,7 @@ from crm import checks
 from crm.backups import checking, making, offsite, placing, retention, shelf, watch
 from crm.backups.archive import open_archive
 from crm.choices import BackupKind, BackupProof, RunState
-from crm.exceptions import BackupDamaged, BackupDiffers, BackupGone, CrmError, OffsiteFailed
+from crm.exceptions import BackupDamaged, BackupDiffers, BackupGone, CopyTaken, CrmError, OffsiteFailed
 from crm.jobs import Cancelled, Progress, told
 from crm.models import BackupRun
 from crm.models.backups import IS_OURS
@@ -26,6 +26,8 @@ from crm.models.backups import IS_OURS
 logger = logging.getLogger(__name__)
 
 GOOD = (BackupProof.DIGESTS, BackupProof.RESTORED)
+# What no key here has opened may be another office's too.
+OPENED = IS_OURS & ~Q(version="", proof="")
 # Of a job's progress: so many of a hundred.
 MADE, VERIFIED, COPIED = 40, 80, 100
 MEGABYTE = 1024 * 1024
@@ -60,7 +62,13 @@ def _all_of(progress: Progress, kinds: tuple[BackupKind, ...], *, restore: bool)
         with contextlib.suppress(OffsiteFailed, BackupDamaged):
             copy_all(_part(progress, VERIFIED, COPIED))
         raise
-    copied = copy_all(_part(progress, VERIFIED, COPIED))
+    try:
+        copied = copy_all(_part(progress, VERIFIED, COPIED))
+    except (BackupDamaged, CopyTaken):
+        # It is one file's, and may last.
+        with contextlib.suppress(OffsiteFailed):
+            prune(timezone.now())
+        raise
     counts = {"megabytes": -(-run.size_bytes // MEGABYTE), "rows": run.rows_total, "copied": copied}
     try:
         return {**counts, "pruned": prune(timezone.now())}
@@ -82,11 +90,10 @@ def _made(progress: Progress, kinds: tuple[BackupKind, ...]) -> BackupRun:
     job = progress.run
     # A name, from which one without a row is known, tells full seconds.
     since = max(job.created_at.replace(microsecond=0), now - ATTEMPTS)
-    found = BackupRun.objects.kept().filter(Q(job=job) | Q(job=None, kind__in=kinds, created_at__range=(since, now)))
-    found = (
-        found.filter(IS_OURS).exclude(proof=BackupProof.BAD).filter(Q(is_local=True) | Q(proof=BackupProof.RESTORED))
-    )
-    found = found.order_by("-created_at").first()
+    of_job = Q(job=job) | Q(job=None, kind__in=kinds, created_at__range=(since, now))
+    is_there = Q(is_local=True) | Q(proof=BackupProof.RESTORED)
+    usable = BackupRun.objects.kept().filter(OPENED).exclude(proof=BackupProof.BAD)
+    found = usable.filter(of_job, is_there).order_by("-created_at").first()
     if found is not None:
         BackupRun.objects.filter(pk=found.pk).update(job=job, user=job.user, user_name=job.user_name)
         return found
@@ -133,7 +140,8 @@ def adopt(now: datetime.datetime) -> None:
     # Asked before the folder is: one that is made meanwhile is not gone.
     local = list(BackupRun.objects.kept().filter(is_local=True).values_list("pk", flat=True))
     files = {each.path.name: each for each in shelf.kept()}
-    known = set(BackupRun.objects.exclude(file_name="").values_list("file_name", flat=True))
+    # One that was seen in the store first has a row, but nobody has read it.
+    known = set(BackupRun.objects.filter(IS_OURS).values_list("file_name", flat=True))
     for name in files.keys() - known:
         try:
             _record(files[name].path, files[name].kind, files[name].at)
@@ -156,7 +164,7 @@ def _compare_sizes(now: datetime.datetime) -> None:
                 BackupRun.objects.filter(pk=run.pk).update(**bad)
 
 
-def adopt_copies(now: datetime.datetime) -> None:
+def adopt_copies(now: datetime.datetime, progress: Callable[[int, int], object] = lambda done, total: None) -> None:
     """The same for what lies off-site, as after a restore into a new office, or where somebody has removed some there. One that
     was out of sight for a time, as behind a wrong S3_PREFIX, is known again. Raises OffsiteFailed."""
     if not offsite.is_set():
@@ -164,37 +172,47 @@ def adopt_copies(now: datetime.datetime) -> None:
     sent = list(BackupRun.objects.kept().exclude(offsite_at=None).values_list("pk", flat=True))
     copies = {copy.name: copy for copy in offsite.listed()}
     known = {run.file_name: run for run in BackupRun.objects.filter(file_name__in=copies)}
+    others = []
     for name, copy in copies.items():
         if run := known.get(name):
-            _compare_copy(run, copy, now)
+            if (copy.size, copy.etag) != (run.size_bytes, run.offsite_etag):
+                others.append((run, copy))
+            elif run.removed_at or not run.offsite_at:
+                BackupRun.objects.filter(pk=run.pk).update(offsite_at=copy.at, offsite_message="", removed_at=None)
         elif told := shelf.told_by(Path(name)):
-            BackupRun.objects.create(
-                file_name=name, kind=_kind(told.kind), created_at=told.at, state=RunState.DONE, size_bytes=copy.size,
-                is_local=False, offsite_key=offsite.key_of(name), offsite_etag=copy.etag, offsite_at=copy.at,
-            )  # fmt: skip
+            given = {
+                "kind": _kind(told.kind), "created_at": told.at, "state": RunState.DONE, "size_bytes": copy.size,
+                "is_local": False, "offsite_key": offsite.key_of(name), "offsite_etag": copy.etag, "offsite_at": copy.at,
+            }  # fmt: skip
+            BackupRun.objects.get_or_create(file_name=name, defaults=given)
+    _compare(others, progress)
     lost = BackupRun.objects.kept().filter(pk__in=sent).exclude(file_name__in=copies)
     lost.update(offsite_at=None)
     BackupRun.objects.kept().filter(is_local=False, offsite_at=None).update(removed_at=now)
 
 
-def _compare_copy(run: BackupRun, copy: offsite.Copy, now: datetime.datetime) -> None:
-    """Nothing of it is read while it is the one that was sent, by its size and ETag."""
-    runs = BackupRun.objects.filter(pk=run.pk)
-    is_same = (copy.size, copy.etag) == (run.size_bytes, run.offsite_etag)
-    if run.offsite_at is None or run.removed_at:
-        if is_same:
-            runs.update(offsite_at=run.offsite_at or copy.at, removed_at=None)
-    elif not run.sha256:
-        runs.update(offsite_etag=copy.etag, size_bytes=copy.size)
-    elif not is_same and run.proof != BackupProof.BAD:
-        if copy.size == run.size_bytes and offsite.is_copy(copy, run.sha256):  # such as one that another bucket got
-            runs.update(offsite_etag=copy.etag)
-            return
-        why = str(OffsiteFailed(why=offsite.SPOILT % {"name": copy.name}))
-        if run.is_local:
-            runs.update(offsite_at=None, offsite_message=why)
-        else:
-            runs.update(proof=BackupProof.BAD, verified_at=now, verify_message=why)
+def _compare(others: list[tuple[BackupRun, offsite.Copy]], progress: Callable[[int, int], object]) -> None:
+    """With the copies that are called otherwise than what was sent. Such as another bucket has got are the same; one of them is
+    read at a time, the next look has the others."""
+    is_read = False
+    for run, copy in others:
+        runs = BackupRun.objects.filter(pk=run.pk)
+        if not run.sha256:
+            runs.update(offsite_etag=copy.etag, size_bytes=copy.size)
+        elif run.offsite_at and not run.removed_at:
+            if copy.size == run.size_bytes:
+                if is_read:
+                    continue
+                is_read = True
+                try:
+                    is_same = offsite.is_copy(copy, run.sha256, progress)
+                except OffsiteFailed:
+                    continue
+                if is_same:
+                    runs.update(offsite_etag=copy.etag)
+                    continue
+            why = OffsiteFailed(why=offsite.SPOILT % {"name": copy.name})
+            runs.update(offsite_at=None, offsite_message=str(why))
 
 
 def _kind(text: str) -> str:
@@ -299,25 +317,25 @@ def note_restored(path: Path, now: datetime.datetime) -> None:
 
 
 def copy_all(progress: Callable[[int, int], object] = lambda done, total: None) -> int:
-    """Off-site, newest first, whatever is here and has no copy yet. Raises OffsiteFailed at the first that fails, and BackupDamaged
-    of the first such one when the others are copied."""
+    """Off-site, newest first, whatever is here and has no copy yet. Raises OffsiteFailed at the first that fails, and when the
+    others are copied BackupDamaged or CopyTaken of the first such one."""
     if not offsite.is_set():
         return 0
     runs = list(_waiting().exclude(proof=BackupProof.BAD).order_by("-created_at"))
-    copied, damaged = 0, []
+    copied, failures = 0, []
     for number, run in enumerate(runs):
         try:
             copied += copy(run, lambda done, total, number=number: progress(number * total + done, len(runs) * total))
-        except BackupDamaged as error:
-            damaged.append(error)
-    if damaged:
-        raise damaged[0]
+        except (BackupDamaged, CopyTaken) as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
     return copied
 
 
 def _waiting():
     """For a copy."""
-    return BackupRun.objects.kept().filter(IS_OURS, is_local=True, offsite_at=None)
+    return BackupRun.objects.kept().filter(OPENED, is_local=True, offsite_at=None)
 
 
 def copy(run: BackupRun, progress: Callable[[int, int], object] = lambda done, total: None) -> bool:
@@ -366,7 +384,7 @@ def prune(now: datetime.datetime) -> int:
     # Asked before the store is: an old one whose copy went there, by a rule of the store or in a prune that was killed, needs none.
     waiting = set(_waiting().values_list("pk", flat=True))
     adopt_copies(now)
-    runs = {run.file_name: run for run in BackupRun.objects.kept().filter(IS_OURS)}
+    runs = {run.file_name: run for run in BackupRun.objects.kept().filter(OPENED)}
     gone, failures = set(), []
     for name in retention.to_remove(map(_candidate, runs.values()), now, settings=settings):
         run = runs[name]
@@ -388,6 +406,8 @@ def _candidate(run: BackupRun) -> retention.Candidate:
     # By the name: the row knows no other kinds than ours.
     told = shelf.told_by(run.path)
     kind = told.kind if told else run.kind
+    if kind == BackupKind.WEEKLY and run.proof not in GOOD:  # no archive of its week: a later night makes that
+        kind = BackupKind.NIGHTLY
     return retention.Candidate(
         run.file_name, kind, run.created_at, run.proof in GOOD, run.proof == BackupProof.RESTORED
     )

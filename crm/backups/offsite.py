@@ -20,13 +20,14 @@ from typing import Any, BinaryIO
 from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
-from crm.exceptions import BackupDamaged, OffsiteFailed
+from crm.exceptions import BackupDamaged, CopyTaken, OffsiteFailed
 
 SUFFIX = ".hdbk"
 # Of a copy that is sent in parts: the least that S3 takes, for lines that need a minute for it.
 PART = 5 * 1024 * 1024
 MOST_PARTS = 9_000
 BLOCK = 64 * 1024
+WAIT_S = 1
 PAGE = 1000
 # Of each request, the waiting between them included.
 ATTEMPTS = 5
@@ -80,22 +81,21 @@ def put(file: Path, sha256: str, progress: Progress = lambda done, total: None) 
     has no copy of this name that is not whole: one that is sent in parts is there with its last one, and one that came back
     different is removed."""
     with _store() as store, file.open("rb") as source:
-        fcntl.flock(source, fcntl.LOCK_EX)
         size = os.fstat(source.fileno()).st_size
+        _wait_for_others(source, lambda: progress(0, 2 * size))
         place = {"Bucket": settings.S3_BUCKET, "Key": key_of(file.name)}
         _give_up_older(store)
         etag = _sent_before(store, place, size, sha256)
-        is_sent_now = not etag
-        if is_sent_now:
-            send = _send_whole if size <= PART else _send_parts
-            etag, sent = send(store, place, source, size, sha256, lambda done: progress(done, 2 * size))
-            if sent != sha256:
-                raise BackupDamaged(file=file.name, at=0)
+        if etag and _read_back(store, place, lambda done: progress(size + done, 2 * size)) == sha256:
+            return Copy(file.name, size, etag, datetime.datetime.now(datetime.UTC))
+        send = _send_whole if size <= PART else _send_parts
+        etag, sent = send(store, place, source, size, sha256, lambda done: progress(done, 2 * size))
+        if sent != sha256:
+            raise BackupDamaged(file=file.name, at=0)
         try:
             same = _read_back(store, place, lambda done: progress(size + done, 2 * size)) == sha256
         except BaseException:
-            if is_sent_now:
-                _remove(store, place)
+            _remove(store, place)
             raise
         if not same:
             _remove(store, place)
@@ -103,8 +103,17 @@ def put(file: Path, sha256: str, progress: Progress = lambda done, total: None) 
         return Copy(file.name, size, etag, datetime.datetime.now(datetime.UTC))
 
 
+def _wait_for_others(source: BinaryIO, waiting: Callable[[], object]) -> None:
+    while True:
+        try:
+            return fcntl.flock(source, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()  # it may be told to stop
+            time.sleep(WAIT_S)
+
+
 def _sent_before(store, place: dict, size: int, sha256: str) -> str:
-    """The ETag of what has this name and content there. Raises OffsiteFailed where it is another backup."""
+    """The ETag of what has this name and content there. Raises CopyTaken where it is another backup."""
     from botocore.exceptions import ClientError
 
     try:
@@ -113,7 +122,7 @@ def _sent_before(store, place: dict, size: int, sha256: str) -> str:
         return ""
     digest = known["Metadata"].get("sha256", "")
     if digest not in ("", sha256):
-        raise OffsiteFailed(why=TAKEN % {"name": Path(place["Key"]).name})
+        raise CopyTaken(why=TAKEN % {"name": Path(place["Key"]).name})
     return known["ETag"].strip('"') if digest and known.get("ContentLength") == size else ""
 
 
@@ -234,10 +243,11 @@ def blocks(name: str, size: int) -> Iterator[bytes]:
         yield from _blocks(store, {"Bucket": settings.S3_BUCKET, "Key": key_of(name)}, size=size)
 
 
-def is_copy(copy: Copy, sha256: str) -> bool:
+def is_copy(copy: Copy, sha256: str, progress: Progress) -> bool:
     """Reads it. Raises OffsiteFailed."""
     with _store(copy.name) as store:
-        return _read_back(store, {"Bucket": settings.S3_BUCKET, "Key": key_of(copy.name)}, lambda done: None) == sha256
+        place = {"Bucket": settings.S3_BUCKET, "Key": key_of(copy.name)}
+        return _read_back(store, place, lambda done: progress(done, copy.size)) == sha256
 
 
 def delete(name: str) -> None:

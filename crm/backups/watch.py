@@ -1,5 +1,5 @@
-"""Whether the office could be put back from its backups: said in one sentence that names what is wrong, or in none. Asks
-the database only; what a worker finds out about its own machine, `look` writes down for the pages."""
+"""Whether the office could be put back from its backups: said in one sentence that names what is wrong, or in none. Pages ask
+the database only: what a worker finds out about its own machine, `look` writes down for them. `finding_here` looks itself."""
 
 import dataclasses
 import datetime

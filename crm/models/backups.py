@@ -11,8 +11,8 @@ from django.utils.translation import gettext_lazy as _
 from crm.choices import BackupKind, BackupProof, RunState
 from crm.models.runs import Run, RunQuerySet
 
-# That this office has made or read. What was only seen in the store, or what no key here opens, may be another office's.
-IS_OURS = ~Q(sha256="") & (~Q(version="") | Q(proof=BackupProof.BAD))
+# That this office has made or read. What was only seen in the store may be another office's.
+IS_OURS = ~Q(sha256="")
 
 
 class BackupRunQuerySet(RunQuerySet):

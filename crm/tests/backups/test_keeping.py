@@ -575,11 +575,17 @@ def put(run: BackupRun, content: bytes, **values) -> None:
 
 def test_a_copy_that_was_written_over_proves_nothing(now, store):
     run = copied_only(now)
+    content = b"".join(offsite.blocks(run.file_name, run.size_bytes))
     put(run, b"")
+    whole = offsite.listed()[0]
     work(job("watch_backups"))
     run.refresh_from_db()
-    assert (run.proof, "something else" in run.verify_message) == (BackupProof.BAD, True)
-    assert watch.finding(now).code == 2
+    assert (run.offsite_at, "something else" in run.offsite_message) == (None, True)
+    assert (watch.finding(now).code, whole.size) == (2, 0)
+    put(run, content)
+    work(job("watch_backups"))
+    run.refresh_from_db()
+    assert (run.removed_at, run.offsite_message, watch.finding(now).code) == (None, "", 0)
 
 
 def test_a_copy_that_was_written_over_is_sent_again_from_here(now, store):
@@ -600,6 +606,51 @@ def test_a_copy_that_another_store_calls_otherwise_stays_one(now, store):
         work(job("watch_backups"))
     run.refresh_from_db()
     assert (run.proof, run.offsite_etag) == (BackupProof.RESTORED, offsite.listed()[0].etag)
+
+
+def test_one_copy_that_cannot_be_read_keeps_none_from_going(now, store, folder):
+    fill(34)
+    keeping.copy_all()
+    oldest, newest = BackupRun.objects.earliest("created_at"), BackupRun.objects.latest("created_at")
+    BackupRun.objects.filter(pk__in=[newest.pk, newest.pk - 1]).update(offsite_etag="of another store")
+    store.fault = lambda method, path: "403" if method == "GET" and ".hdbk" in path else ""
+    assert keeping.prune(NOW) == 3
+    assert BackupRun.objects.filter(offsite_etag="of another store").exclude(offsite_at=None).count() == 2
+    assert not oldest.path.exists()
+
+
+def test_a_name_that_is_taken_keeps_no_other_from_its_copy_and_no_old_one_from_going(now, store, folder):
+    fill(35)
+    BackupRun.objects.filter(created_at=NOW).delete()
+    taken = BackupRun.objects.order_by("-created_at")[3]
+    put(taken, b"another office's", Metadata={"sha256": "0" * 64})
+    done = work(job())
+    assert (done.state, "S3_PREFIX" in done.message) == (RunState.FAILED, True)
+    assert len(offsite.listed()) == 31
+    assert "S3_PREFIX" in BackupRun.objects.get(pk=taken.pk).offsite_message
+    assert len(names(folder)) == 31
+
+
+def test_one_that_was_seen_in_the_store_first_is_known_when_it_is_here(now, store):
+    path = create(kind="before-migrate", now=NOW)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    copied = offsite.put(path, digest)
+    keeping.adopt_copies(now)
+    keeping.note(path, copied, now)
+    run = BackupRun.objects.get()
+    assert (run.sha256, run.version, run.is_local, bool(run.offsite_at)) == (digest, "0.1.0", True, True)
+
+
+def test_a_key_that_comes_later_makes_a_backup_count(now, settings, verification):
+    known = settings.BACKUP_KEYS
+    path = create(kind="nightly", now=NOW)
+    settings.BACKUP_KEYS = [known[0][::-1]]
+    keeping.adopt(now)
+    assert "BACKUP_KEY" in watch.look(now)
+    settings.BACKUP_KEYS = known
+    watch.look(now)
+    verified(path, "--restore")
+    assert watch.finding(now).code == 0
 
 
 def test_a_copy_that_is_gone_counts_no_more_from_the_next_hour(now, store):

@@ -1,6 +1,7 @@
 """Copies in an S3 store: a real server of moto's, and a door before it that refuses, fails, is silent or gives half."""
 
 import datetime
+import fcntl
 import hashlib
 import os
 import random
@@ -242,6 +243,30 @@ def test_who_is_stopped_while_he_reads_what_another_has_sent_leaves_it(store, fi
     with pytest.raises(Stop):
         offsite.put(*file, progress=stop)
     assert content() == file[0].read_bytes()
+
+
+def test_what_was_sent_and_is_spoilt_is_sent_again_by_a_key_that_may_not_delete(store, file):
+    offsite.put(*file)
+    spoilt = bytes(file[0].stat().st_size)
+    with offsite._store() as client:
+        client.put_object(Bucket=BUCKET, Key=f"prague/{NAME}", Body=spoilt, Metadata={"sha256": file[1]})
+    store.fault = lambda method, path: "403" if method == "DELETE" else ""
+    offsite.put(*file)
+    assert content() == file[0].read_bytes()
+
+
+def test_who_waits_for_another_that_sends_hears_that_he_is_to_stop(store, file):
+    class Stop(BaseException):
+        pass
+
+    def stop(done, total):
+        raise Stop
+
+    with file[0].open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(Stop):
+            offsite.put(*file, progress=stop)
+    nothing_is_left(store)
 
 
 def test_two_who_send_one_at_once_send_it_once(store, file):
